@@ -1,0 +1,56 @@
+// Brings a bare clone to the point where the product's code can run: installs the locked packages, compiles TypeScript.
+// Plain JavaScript on Node's own modules, since nothing is installed when it runs.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
+
+export const root = join(import.meta.dirname, '..');
+
+/** Runs a command in the repository's folder; ends this process with its exit code where it fails. */
+export function run(command, args, options = {}) {
+  const result = spawnSync(command, args, {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+    ...options,
+  });
+  if (result.error) throw result.error;
+  if (result.status !== 0) process.exit(result.status ?? 1);
+}
+
+/** `npm ci` when the lock file is not the one that node_modules was made from. */
+export function install() {
+  requireNode(20);
+  const stamp = join(root, 'node_modules', '.installed-from');
+  const lock = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === lock) return;
+  console.error('installing packages ...');
+  run('npm', ['ci', '--no-fund', '--no-audit', '--loglevel=error'], { stdio: ['ignore', 2, 2] });
+  writeFileSync(stamp, lock);
+}
+
+/** Compiles src to dist when a source is newer than the last build. */
+export function build() {
+  const stamp = join(root, 'dist', '.built');
+  const builtAt = existsSync(stamp) ? statSync(stamp).mtimeMs : 0;
+  if (newestMtime(join(root, 'src')) <= builtAt) return;
+  console.error('building ...');
+  run(process.execPath, [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.build.json']);
+  writeFileSync(stamp, '');
+}
+
+function newestMtime(folder) {
+  return readdirSync(folder, { recursive: true, withFileTypes: true }).reduce(
+    (newest, entry) => Math.max(newest, statSync(join(entry.parentPath, entry.name)).mtimeMs),
+    0,
+  );
+}
+
+function requireNode(major) {
+  if (Number(process.versions.node.split('.')[0]) >= major) return;
+  console.error(`Node ${major} or newer is needed, this is ${process.versions.node}.`);
+  process.exit(1);
+}
