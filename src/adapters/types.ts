@@ -56,3 +56,56 @@ export interface PromptEmbeddings {
   readonly numVirtualTokens: number;
   readonly embeddings: Float32Array;
 }
+
+/** What people see of a registered adapter. */
+export interface AdapterInfo {
+  readonly name: string;
+  /** 1, 2, ...: counts the registrations under this name. */
+  readonly version: number;
+  readonly hash: string;
+  /** As in adapter_config.json: LORA, IA3, PREFIX_TUNING, PROMPT_TUNING, P_TUNING ... */
+  readonly peftType: string;
+  readonly servedAs: 'lora' | 'prefix';
+  /** Largest rank; null for prefix kinds. */
+  readonly rank: number | null;
+  readonly targetModules: readonly string[];
+  readonly numVirtualTokens: number | null;
+  /** Size of the stored files. */
+  readonly sizeBytes: number;
+  /** Name of the base that it was validated against. */
+  readonly base: string;
+  /** Unix seconds. */
+  readonly createdAt: number;
+}
+
+/** A pinned, loaded adapter. release() exactly once; the adapter stays valid until then, whatever happens to its name. */
+export interface AdapterLease {
+  readonly adapter: ServingAdapter;
+  readonly info: AdapterInfo;
+  release(): void;
+}
+
+export interface AdapterService {
+  list(): Promise<readonly AdapterInfo[]>;
+  get(name: string): Promise<AdapterInfo | null>;
+  /**
+   * Validates a PEFT folder's files (base name -> bytes), stores them, registers a new version under the name. Durable on return.
+   * Throws GatewayError invalid_value (name), invalid_adapter, unsupported_adapter, adapter_base_mismatch.
+   */
+  register(name: string, files: ReadonlyMap<string, Uint8Array>): Promise<AdapterInfo>;
+  /** False where no such adapter is. Requests under way finish. */
+  remove(name: string): Promise<boolean>;
+  /** Loads the newest version if needed (one load, shared by its waiters) and pins it. Throws model_not_found. */
+  acquire(name: string): Promise<AdapterLease>;
+  /** Several LoRAs as one: y += sum of scale_i * delta_i. Throws model_not_found, unsupported_adapter. */
+  acquireCombination(
+    parts: readonly { readonly name: string; readonly scale: number }[],
+  ): Promise<AdapterLease>;
+  /** What is loaded now, for metrics. */
+  resident(): readonly {
+    readonly name: string;
+    readonly hash: string;
+    readonly sizeBytes: number;
+    readonly pins: number;
+  }[];
+}
