@@ -19,6 +19,11 @@ export type RopeScaling =
       readonly betaSlow: number;
       /** Multiplies cos and sin; derived from `factor` where the checkpoint does not give it. */
       readonly attentionFactor: number;
+    }
+  | {
+      readonly type: 'factors';
+      /** [headDim / 2]: each frequency is divided by its own factor (the `rope_freqs` tensor of a GGUF file). */
+      readonly factors: readonly number[];
     };
 
 export type Family = 'llama' | 'qwen2' | 'qwen3' | 'mistral';

@@ -1,0 +1,30 @@
+// What reading an adapter needs to know of the base model: its sizes, its identity, and the few weights that some methods depend on.
+
+import { type Architecture, type Projection, projectionPath } from '../model/architecture.js';
+
+export interface AdapterBase {
+  readonly architecture: Architecture;
+  /** sha256 of the base's weights; registrations are kept apart by it. */
+  readonly baseHash: string;
+  /** As listed in /v1/models; no adapter may take it. */
+  readonly name: string;
+  /** A projection's matrix as it is served (dequantized), row-major [out, in]; named as in the manifest: `layers.0.self_attn.q_proj`. */
+  weight(name: string): Float32Array;
+  /** A projection's bias [out], or null where it has none; the same names as weight(). */
+  bias(name: string): Float32Array | null;
+}
+
+/** One of the seven projections of one block. */
+export interface Site {
+  readonly layer: number;
+  readonly projection: Projection;
+  /** The module's path as PEFT sees it: `model.layers.0.self_attn.q_proj`. */
+  readonly module: string;
+  /** Its name in the manifest: `layers.0.self_attn.q_proj`. */
+  readonly weightName: string;
+}
+
+export function site(layer: number, projection: Projection): Site {
+  const weightName = `layers.${layer}.${projectionPath(projection)}`;
+  return { layer, projection, module: `model.${weightName}`, weightName };
+}

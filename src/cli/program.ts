@@ -1,0 +1,174 @@
+// The commands: their words, their help, and which function runs them. Returns an exit code, so that a test can call it.
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Command as Program, CommanderError } from 'commander';
+import { z } from 'zod';
+import type { Command, ConfigOf } from '../config.js';
+import { GatewayError } from '../errors.js';
+import { addAdapter, listAdapters, removeAdapter } from './adapters.js';
+import { chat } from './chat.js';
+import { addFlags, readFlags } from './flags.js';
+import { convert, pull } from './prepare.js';
+import { readConfig } from './read-config.js';
+import { serve, type Main } from './serve.js';
+import { RefusedRequest, ServerClient } from './server-client.js';
+import type { Terminal } from './terminal.js';
+
+const USAGE_ERROR = 2;
+const packageFile = z.object({ version: z.string(), description: z.string() });
+
+type Action = (command: Program, terminal: Terminal, loadMain: LoadMain) => Promise<number>;
+export type LoadMain = () => Promise<Main>;
+
+/** Exit code: 0, 1 for a failure, 2 for a wrong command line or configuration, 130 for an interrupt. */
+export async function runCli(
+  argv: readonly string[],
+  terminal: Terminal,
+  loadMain: LoadMain,
+): Promise<number> {
+  let code = 0;
+  const program = buildProgram(terminal, (action) => async (...args: unknown[]) => {
+    const command = args.at(-1);
+    if (command instanceof Program) code = await action(command, terminal, loadMain);
+  });
+  try {
+    await program.parseAsync(argv, { from: 'user' });
+    return code;
+  } catch (error) {
+    return reportFailure(error, terminal);
+  }
+}
+
+function buildProgram(
+  terminal: Terminal,
+  run: (action: Action) => (...args: unknown[]) => Promise<void>,
+): Program {
+  const { version, description } = packageFile.parse(
+    JSON.parse(readFileSync(join(import.meta.dirname, '..', '..', 'package.json'), 'utf8')),
+  );
+  const program = new Program('graft')
+    .description(`Graft: ${description}.`)
+    .version(version, '--version', 'print the version')
+    .helpOption('--help', 'print this help')
+    .helpCommand(false)
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => terminal.stdout.write(text),
+      writeErr: (text) => terminal.stderr.write(text),
+    })
+    .addHelpText('after', examples('graft serve', 'graft serve --help'));
+
+  addFlags(program.command('serve'), 'serve')
+    .description('serve a base model and its adapters over HTTP')
+    .addHelpText(
+      'after',
+      examples(
+        'graft serve',
+        'graft serve --model Qwen2.5-0.5B-Instruct --port 0 --adapter legal=./adapters/legal',
+        'graft serve --model ./model.gguf --config graft.json',
+      ),
+    )
+    .action(run(runServe));
+  addFlags(program.command('pull <MODEL>'), 'pull')
+    .description('download a model and convert it, so that serve starts at once')
+    .addHelpText('after', examples('graft pull SmolLM2-360M-Instruct', 'graft pull owner/name:file.gguf'))
+    .action(run(runPull));
+  addFlags(program.command('convert <SOURCE>'), 'convert')
+    .description(
+      'convert a model for serving: a folder of safetensors, a .gguf file, a catalog name or a Hub id',
+    )
+    .addHelpText(
+      'after',
+      examples('graft convert ./my-model --weights q8', 'graft convert model.gguf --out ./converted'),
+    )
+    .action(run(runConvert));
+  addAdapterCommands(
+    program.command('adapters').description('list, add and remove the adapters of a running server'),
+    run,
+  );
+  addFlags(program.command('chat'), 'chat')
+    .description('chat with a running server in the terminal')
+    .addHelpText(
+      'after',
+      examples('graft chat', 'graft chat --model legal --system "Answer in one sentence."'),
+    )
+    .action(run(runChat));
+  return program;
+}
+
+function addAdapterCommands(
+  adapters: Program,
+  run: (action: Action) => (...args: unknown[]) => Promise<void>,
+): void {
+  adapters.addHelpText('after', examples('graft adapters add legal ./adapters/legal', 'graft adapters list'));
+  addFlags(adapters.command('list'), 'adapters')
+    .description('list the adapters')
+    .addHelpText('after', examples('graft adapters list', 'graft adapters list --url http://127.0.0.1:9000'))
+    .action(run((command, terminal) => listAdapters(clientOf(command, 0, terminal), terminal)));
+  addFlags(adapters.command('add <NAME> <PATH>'), 'adapters')
+    .description('upload a PEFT folder, .zip or .tar.gz; the same name again makes a new version')
+    .addHelpText('after', examples('graft adapters add legal ./adapters/legal'))
+    .action(
+      run((command, terminal) =>
+        addAdapter(clientOf(command, 2, terminal), command.args[0]!, command.args[1]!, terminal),
+      ),
+    );
+  addFlags(adapters.command('remove <NAME>'), 'adapters')
+    .description('remove an adapter; requests under way finish')
+    .addHelpText('after', examples('graft adapters remove legal'))
+    .action(
+      run((command, terminal) => removeAdapter(clientOf(command, 1, terminal), command.args[0]!, terminal)),
+    );
+}
+
+async function runServe(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  return serve(configOf('serve', command, 0, terminal), terminal, await loadMain());
+}
+
+async function runPull(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  return pull(serveConfig('pull', command, terminal), terminal, await loadMain());
+}
+
+async function runConvert(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  const { out } = configOf('convert', command, 1, terminal);
+  return convert(serveConfig('convert', command, terminal), out, terminal, await loadMain());
+}
+
+async function runChat(command: Program, terminal: Terminal): Promise<number> {
+  const config = configOf('chat', command, 0, terminal);
+  return chat(config, new ServerClient(config.url), terminal);
+}
+
+function clientOf(command: Program, numArguments: number, terminal: Terminal): ServerClient {
+  return new ServerClient(configOf('adapters', command, numArguments, terminal).url);
+}
+
+function configOf<C extends Command>(
+  name: C,
+  command: Program,
+  numArguments: number,
+  { env, cwd }: Terminal,
+): ConfigOf<C> {
+  return readConfig(name, { ...readFlags(command, name, numArguments), env, cwd });
+}
+
+/** The settings that serve would have, with the one argument as the model: so serve finds what was prepared. */
+function serveConfig(name: 'pull' | 'convert', command: Program, { env, cwd }: Terminal): ConfigOf<'serve'> {
+  const { flags, file, problems } = readFlags(command, name, 1);
+  return readConfig('serve', { flags: { ...flags, model: command.args[0] }, file, problems, env, cwd });
+}
+
+function examples(...lines: string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+/** Says what went wrong: our own faults with their stack, a user's without. */
+function reportFailure(error: unknown, { stderr }: Terminal): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
+  if (error instanceof GatewayError || error instanceof RefusedRequest) {
+    stderr.write(`${error.message}\n`);
+    return error instanceof GatewayError && error.code === 'invalid_config' ? USAGE_ERROR : 1;
+  }
+  stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+  return 1;
+}

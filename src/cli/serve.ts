@@ -1,0 +1,52 @@
+// `serve`: starts the server, says where it listens, and ends it in order when told to.
+import type { Config } from '../config.js';
+import { ProgressUi, type Ui } from './progress.js';
+import type { Terminal } from './terminal.js';
+
+export interface RunningServer {
+  readonly url: string;
+  /** Lets requests under way finish. */
+  close(): Promise<void>;
+}
+
+/** What the commands need of main.ts. */
+export interface Main {
+  startServer(config: Config, ui: Ui): Promise<RunningServer>;
+  /** Downloads and converts the model once; returns the folder of the converted one. */
+  prepareModel(config: Config, ui: Ui): Promise<string>;
+}
+
+export const INTERRUPTED = 130;
+
+/** Runs until an interrupt: 0 after an orderly end, 130 when told again or before the server was ready. */
+export async function serve(config: Config, terminal: Terminal, main: Main): Promise<number> {
+  const ui = new ProgressUi(terminal.stderr);
+  const interrupts = countInterrupts(terminal);
+  try {
+    const server = await Promise.race([main.startServer(config, ui), interrupts.reach(1)]);
+    if (server === undefined) return INTERRUPTED;
+    terminal.stdout.write(`listening on ${server.url}\n`);
+    await interrupts.reach(1);
+    ui.log('finishing the requests under way; interrupt again to end at once');
+    const closed = server.close().then(() => 0);
+    return (await Promise.race([closed, interrupts.reach(2)])) ?? INTERRUPTED;
+  } finally {
+    interrupts.stop();
+  }
+}
+
+function countInterrupts(terminal: Terminal): { reach(count: number): Promise<void>; stop(): void } {
+  let seen = 0;
+  let waiting: { count: number; resolve: () => void }[] = [];
+  const stop = terminal.onInterrupt(() => {
+    seen++;
+    for (const { count, resolve } of waiting) if (seen >= count) resolve();
+    waiting = waiting.filter(({ count }) => seen < count);
+  });
+  const reach = (count: number) =>
+    new Promise<void>((resolve) => {
+      if (seen >= count) resolve();
+      else waiting.push({ count, resolve });
+    });
+  return { reach, stop };
+}

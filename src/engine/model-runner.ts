@@ -1,0 +1,264 @@
+// Runs of the serving graph: takes tokens (or embeddings) and slots, gives logits. Knows no sequences and no policy.
+//
+// Some processors multiply a lone row by 4-bit weights with other rounding than several rows. With `exactBatching` a lone row then
+// runs beside a scratch row, so that a row's logits are the same bits whatever else is in the batch (checked once, by a trial run).
+
+import type { LoraAdapter, ServingAdapter } from '../adapters/types.js';
+import type { Architecture } from '../model/architecture.js';
+import type { CompiledModel } from '../model/compiled-model.js';
+import type { Runtime } from '../runtime/runtime.js';
+import type { Tensor } from '../runtime/tensor.js';
+import { AffineFeeds } from './affine-feeds.js';
+import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
+import { LoraFeeds, type NamedTensor } from './lora-feeds.js';
+
+/** Writes embedding rows [tokens, hidden]. */
+export interface Embedding {
+  lookup(tokens: ArrayLike<number>, out: Float32Array): void;
+}
+
+export interface RunnerOptions {
+  readonly runtime: Runtime;
+  readonly model: CompiledModel;
+  readonly arch: Architecture;
+  readonly embedding: Embedding;
+  readonly kv: KvCache;
+  readonly rope: { readonly cos: Float32Array; readonly sin: Float32Array };
+  readonly exactBatching: boolean;
+  /** Forces the plain form of the adapters' computation. */
+  readonly plainLora: boolean;
+}
+
+export interface DecodeRow {
+  readonly token: number;
+  /** Tokens in the row before this one. */
+  readonly length: number;
+  readonly adapter: ServingAdapter | null;
+}
+
+interface Batch {
+  readonly firstRow: number;
+  readonly numRows: number;
+  readonly numTokens: number;
+  readonly embeds: Float32Array;
+  /** Tokens in each row after the run. */
+  readonly lengths: readonly number[];
+  readonly adapters: readonly (ServingAdapter | null)[];
+  /** Indices into [numRows * numTokens]. */
+  readonly logitRows: readonly number[];
+}
+
+export class ModelRunner {
+  readonly #options: RunnerOptions;
+  readonly #lora: LoraFeeds;
+  readonly #affine: AffineFeeds;
+  readonly #constants: readonly NamedTensor[];
+  readonly #kvNames: readonly (readonly [string, string])[];
+  #logits: Float32Array;
+  #pairLoneRows = false;
+
+  private constructor(options: RunnerOptions) {
+    const { runtime, arch, kv, rope } = options;
+    this.#options = options;
+    this.#lora = new LoraFeeds(runtime, arch, kv.numRows, options.plainLora);
+    this.#affine = new AffineFeeds(runtime, arch);
+    const table = [kv.capacity, arch.headDim / 2];
+    this.#constants = [
+      ['cos', runtime.tensor(rope.cos, table)],
+      ['sin', runtime.tensor(rope.sin, table)],
+    ];
+    this.#kvNames = Array.from({ length: arch.numLayers }, (_, layer) =>
+      ['k', 'v'].map((kind) => `${layer}.${kind}`),
+    )
+      .flat()
+      .map((name) => [`past.${name}`, `present.${name}`] as const);
+    this.#logits = new Float32Array(kv.numRows * arch.vocabSize);
+  }
+
+  static async create(options: RunnerOptions): Promise<ModelRunner> {
+    const runner = new ModelRunner(options);
+    if (options.exactBatching) runner.#pairLoneRows = !(await runner.#loneRowIsExact());
+    return runner;
+  }
+
+  /** Whether a lone row runs beside a scratch row. */
+  get pairsLoneRows(): boolean {
+    return this.#pairLoneRows;
+  }
+
+  get activeAdapters(): readonly string[] {
+    return this.#lora.activeAdapters;
+  }
+
+  /** Brings the adapters of all sequences that hold a slot into the bank. */
+  activate(adapters: readonly (ServingAdapter | null)[]): void {
+    const loras = new Map(adapters.map(lowRank).map((adapter) => [adapter?.hash, adapter]));
+    this.#lora.activate([...loras.values()].filter((adapter) => adapter !== null));
+  }
+
+  /** One token each for slots [0, rows.length). Logits [rows, V]: scratch memory, valid until the next run. */
+  async decode(rows: readonly DecodeRow[]): Promise<Float32Array> {
+    const { arch, embedding } = this.#options;
+    const paired = this.#pairLoneRows && rows.length === 1;
+    const offset = paired ? 1 : 0;
+    const embeds = new Float32Array((rows.length + offset) * arch.hiddenSize);
+    embedding.lookup(
+      rows.map(({ token }) => token),
+      embeds.subarray(offset * arch.hiddenSize),
+    );
+    return this.#run({
+      firstRow: paired ? SCRATCH_ROW : SCRATCH_ROW + 1,
+      numRows: rows.length + offset,
+      numTokens: 1,
+      embeds,
+      lengths: [...(paired ? [1] : []), ...rows.map(({ length }) => length + 1)],
+      adapters: [...(paired ? [null] : []), ...rows.map(({ adapter }) => adapter)],
+      logitRows: rows.map((_, i) => i + offset),
+    });
+  }
+
+  /** `tokens` after the `length` that the slot holds. Logits [1, V] of the last, or [tokens, V] of all. */
+  async chunk(
+    slot: number,
+    tokens: readonly number[],
+    length: number,
+    adapter: ServingAdapter | null,
+    wanted: 'last' | 'all',
+  ): Promise<Float32Array> {
+    const embeds = new Float32Array(tokens.length * this.#options.arch.hiddenSize);
+    this.#options.embedding.lookup(tokens, embeds);
+    return this.#embedded(slot + 1, embeds, tokens.length, length, adapter, wanted);
+  }
+
+  /** Whole prompts side by side from `firstSlot` on, each row padded on the right to the longest. Logits [prompts, V] of their last tokens. */
+  async prompts(
+    firstSlot: number,
+    prompts: readonly (readonly number[])[],
+    adapters: readonly (ServingAdapter | null)[],
+  ): Promise<Float32Array> {
+    const { arch, embedding } = this.#options;
+    const longest = Math.max(2, ...prompts.map(({ length }) => length));
+    const embeds = new Float32Array(prompts.length * longest * arch.hiddenSize);
+    prompts.forEach((tokens, i) => embedding.lookup(tokens, embeds.subarray(i * longest * arch.hiddenSize)));
+    return this.#run({
+      firstRow: firstSlot + 1,
+      numRows: prompts.length,
+      numTokens: longest,
+      embeds,
+      lengths: prompts.map(({ length }) => length),
+      adapters,
+      logitRows: prompts.map(({ length }, i) => i * longest + length - 1),
+    });
+  }
+
+  /** Runs embeddings [numTokens, hidden] from an empty scratch row on; their K/V are then in KvCache's row SCRATCH_ROW. */
+  async embeddings(embeddings: Float32Array, numTokens: number): Promise<void> {
+    await this.#embedded(SCRATCH_ROW, embeddings, numTokens, 0, null, 'last');
+  }
+
+  dispose(): void {
+    this.#lora.dispose();
+    this.#affine.dispose();
+    for (const [, tensor] of this.#constants) tensor.dispose();
+  }
+
+  async #embedded(
+    row: number,
+    embeds: Float32Array,
+    numTokens: number,
+    length: number,
+    adapter: ServingAdapter | null,
+    wanted: 'last' | 'all',
+  ): Promise<Float32Array> {
+    const padded = this.#pairLoneRows && numTokens === 1;
+    const { hiddenSize } = this.#options.arch;
+    const values = padded ? new Float32Array(2 * hiddenSize) : embeds;
+    if (padded) values.set(embeds);
+    return this.#run({
+      firstRow: row,
+      numRows: 1,
+      numTokens: padded ? 2 : numTokens,
+      embeds: values,
+      lengths: [length + (padded ? 2 : numTokens)],
+      adapters: [adapter],
+      logitRows: wanted === 'last' ? [numTokens - 1] : Array.from({ length: numTokens }, (_, i) => i),
+    });
+  }
+
+  async #run(batch: Batch): Promise<Float32Array> {
+    const { runtime, arch, kv, model } = this.#options;
+    const loras = batch.adapters.map(lowRank);
+    const lora = this.#lora.prepare(loras, batch.numTokens);
+    const affine = this.#affine.prepare(batch.adapters.map(loraOnly));
+    const logits = this.#logitsFor(batch.logitRows.length);
+    const own: NamedTensor[] = [...lora.own, ...this.#batchInputs(batch)];
+    const output = runtime.tensor(logits, [batch.logitRows.length, arch.vocabSize]);
+    const cache = kv.tensors(batch.firstRow, batch.numRows);
+    const pick = (side: 0 | 1): NamedTensor[] => this.#kvNames.map((names, i) => [names[side], cache[i]!]);
+    const inputs = [...this.#constants, ...own, ...lora.bank, ...(affine ?? []), ...pick(0)];
+    try {
+      await model
+        .session({ lora: lora.form, affine: affine !== null })
+        .run(inputs, [['logits', output], ...pick(1)]);
+    } finally {
+      for (const [, tensor] of own) tensor.dispose();
+      output.dispose();
+    }
+    return logits;
+  }
+
+  #batchInputs({ numRows, numTokens, embeds, lengths, logitRows }: Batch): NamedTensor[] {
+    const { runtime, arch } = this.#options;
+    const tensors: Record<string, Tensor> = {
+      embeds: runtime.tensor(embeds, [numRows, numTokens, arch.hiddenSize]),
+      seqlens_k: runtime.tensor(
+        Int32Array.from(lengths, (length) => length - 1),
+        [numRows],
+      ),
+      total_len: runtime.tensor(Int32Array.of(Math.max(numTokens, ...lengths)), []),
+      logit_rows: runtime.tensor(
+        BigInt64Array.from(logitRows, (row) => BigInt(row)),
+        [logitRows.length],
+      ),
+    };
+    return Object.entries(tensors);
+  }
+
+  #logitsFor(numRows: number): Float32Array {
+    const size = numRows * this.#options.arch.vocabSize;
+    if (this.#logits.length < size) this.#logits = new Float32Array(size);
+    return this.#logits.subarray(0, size);
+  }
+
+  /** Whether one row alone gives the same bits as beside another. */
+  async #loneRowIsExact(): Promise<boolean> {
+    const { arch } = this.#options;
+    const row = Float32Array.from({ length: arch.hiddenSize }, (_, i) => Math.sin(i + 1));
+    const both = new Float32Array(2 * arch.hiddenSize);
+    both.set(row);
+    both.set(row, arch.hiddenSize);
+    const run = async (numRows: number): Promise<Float32Array> =>
+      (
+        await this.#run({
+          firstRow: SCRATCH_ROW,
+          numRows,
+          numTokens: 1,
+          embeds: numRows === 1 ? row : both,
+          lengths: Array.from({ length: numRows }, () => 1),
+          adapters: Array.from({ length: numRows }, () => null),
+          logitRows: [0],
+        })
+      ).slice();
+    const [alone, beside] = [await run(1), await run(2)];
+    return alone.every((value, i) => value === beside[i]);
+  }
+}
+
+function loraOnly(adapter: ServingAdapter | null): LoraAdapter | null {
+  return adapter?.kind === 'lora' ? adapter : null;
+}
+
+/** The adapter as the bank sees it: those with scales and biases alone have no place there. */
+function lowRank(adapter: ServingAdapter | null): LoraAdapter | null {
+  return adapter?.kind === 'lora' && adapter.maxRank > 0 ? adapter : null;
+}

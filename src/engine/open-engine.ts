@@ -1,0 +1,88 @@
+// Builds the engine's object graph over a converted base: sessions, K/V, caches, step loop.
+
+import type { Architecture } from '../model/architecture.js';
+import type { Manifest } from '../model/artifact.js';
+import { CompiledModel } from '../model/compiled-model.js';
+import { ropeTables } from '../model/rope.js';
+import { Runtime } from '../runtime/runtime.js';
+import { KvCache } from './kv-cache.js';
+import { ModelRunner, type Embedding } from './model-runner.js';
+import { PrefixCache } from './prefix-cache.js';
+import { ServingEngine } from './serving-engine.js';
+
+export interface OpenEngineOptions {
+  readonly artifactFolder: string;
+  readonly manifest: Manifest;
+  readonly embedding: Embedding;
+  readonly threads: number;
+  readonly slots: number;
+  readonly contextLength: number;
+  readonly prefillChunk: number;
+  readonly maxWaiting: number;
+  /** 0 turns the prompt-prefix cache off. */
+  readonly prefixCacheBytes: number;
+  readonly exactBatching: boolean;
+  readonly plainLora: boolean;
+  /** Short prompts that wait together run side by side. */
+  readonly batchPrompts: boolean;
+}
+
+export interface OpenEngine {
+  readonly engine: ServingEngine;
+  readonly runner: ModelRunner;
+  readonly runtime: Runtime;
+  /** Native objects still alive; 0 after dispose. */
+  liveHandles(): number;
+  dispose(): Promise<void>;
+}
+
+/** Tokens of a prefill run whose log-probabilities are all wanted: its logits are [32, V] in memory. */
+const LOGPROB_CHUNK = 32;
+/** A lone last token runs with a padding token behind it. */
+const PADDING_TOKENS = 1;
+
+export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine> {
+  const { manifest, contextLength, slots } = options;
+  const arch: Architecture = manifest.architecture;
+  const runtime = new Runtime();
+  const model = CompiledModel.open(runtime, options.artifactFolder, manifest, options.threads);
+  const capacity = contextLength + PADDING_TOKENS;
+  const kv = new KvCache(runtime, arch, slots + 1, capacity);
+  const { embedding, exactBatching, plainLora } = options;
+  const rope = ropeTables(arch, capacity);
+  const runner = await ModelRunner.create({
+    runtime,
+    model,
+    arch,
+    embedding,
+    kv,
+    rope,
+    exactBatching,
+    plainLora,
+  });
+  const engine = new ServingEngine({
+    arch,
+    runner,
+    kv,
+    prefixCache: new PrefixCache(options.prefixCacheBytes),
+    limits: {
+      prefillChunk: options.prefillChunk,
+      logprobChunk: Math.min(LOGPROB_CHUNK, options.prefillChunk),
+      batchPrompts: options.batchPrompts,
+    },
+    contextLength,
+    eosTokenIds: manifest.eosTokenIds,
+    maxWaiting: options.maxWaiting,
+    drawSeed: () => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
+  });
+  return {
+    engine,
+    runner,
+    runtime,
+    liveHandles: () => runtime.liveHandles,
+    dispose: async () => {
+      await engine.dispose();
+      model.dispose();
+    },
+  };
+}

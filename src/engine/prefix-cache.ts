@@ -1,0 +1,82 @@
+// K/V of earlier prompts in blocks of tokens, as a tree: a block's key names its parent, and the root is the adapter's content
+// hash, so nothing is ever shared between adapters or versions. Tokens are compared exactly, not by hash. Bounded by bytes, LRU.
+
+import { LRUCache } from 'lru-cache';
+
+export const BLOCK_TOKENS = 16;
+
+interface CachedBlock {
+  readonly id: number;
+  readonly values: Float32Array;
+}
+
+export interface PrefixHit {
+  readonly numTokens: number;
+  /** One array a block of tokens, as KvCache.read gives it. */
+  readonly blocks: readonly Float32Array[];
+}
+
+export class PrefixCache {
+  readonly #blocks: LRUCache<string, CachedBlock>;
+  #nextId = 0;
+  #queriedTokens = 0;
+  #hitTokens = 0;
+
+  /** `maxBytes` 0 turns it off. */
+  constructor(maxBytes: number) {
+    this.#blocks = new LRUCache({
+      maxSize: Math.max(1, maxBytes),
+      sizeCalculation: ({ values }) => values.byteLength,
+    });
+  }
+
+  get queriedTokens(): number {
+    return this.#queriedTokens;
+  }
+
+  get hitTokens(): number {
+    return this.#hitTokens;
+  }
+
+  get sizeBytes(): number {
+    return this.#blocks.calculatedSize;
+  }
+
+  /** The longest cached beginning of `tokens` in whole blocks, at most `maxTokens` long. */
+  lookup(root: string, tokens: readonly number[], maxTokens: number): PrefixHit {
+    const blocks: Float32Array[] = [];
+    let parent = root;
+    for (let start = 0; start + BLOCK_TOKENS <= maxTokens; start += BLOCK_TOKENS) {
+      const block = this.#blocks.get(blockKey(parent, tokens, start));
+      if (block === undefined) break;
+      blocks.push(block.values);
+      parent = String(block.id);
+    }
+    this.#queriedTokens += tokens.length;
+    this.#hitTokens += blocks.length * BLOCK_TOKENS;
+    return { numTokens: blocks.length * BLOCK_TOKENS, blocks };
+  }
+
+  /** Keeps the whole blocks of tokens [0, numTokens); `read` gives a block's K/V and is called only for those not yet kept. */
+  insert(
+    root: string,
+    tokens: readonly number[],
+    numTokens: number,
+    read: (start: number, end: number) => Float32Array,
+  ): void {
+    let parent = root;
+    for (let start = 0; start + BLOCK_TOKENS <= numTokens; start += BLOCK_TOKENS) {
+      const key = blockKey(parent, tokens, start);
+      let block = this.#blocks.get(key);
+      if (block === undefined) {
+        block = { id: this.#nextId++, values: read(start, start + BLOCK_TOKENS) };
+        this.#blocks.set(key, block);
+      }
+      parent = String(block.id);
+    }
+  }
+}
+
+function blockKey(parent: string, tokens: readonly number[], start: number): string {
+  return `${parent}/${tokens.slice(start, start + BLOCK_TOKENS).join(',')}`;
+}

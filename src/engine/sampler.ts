@@ -1,0 +1,152 @@
+// From a row of logits to a token. Pure: the random number is a parameter, the logits' array is scratch that it may change.
+// Order of the steps: bias and penalties, temperature, top_k, top_p, min_p, draw (that of vLLM and transformers).
+
+import type { SamplingParams, TokenLogprob } from './types.js';
+
+/** How often each token was generated, and which the prompt holds: what penalties look at. */
+export interface TokenCounts {
+  readonly generated: ReadonlyMap<number, number>;
+  readonly prompt: ReadonlySet<number>;
+}
+
+/** Changes `logits` [V] as bias, penalties and bans say. */
+export function adjustLogits(
+  logits: Float32Array,
+  params: SamplingParams,
+  counts: TokenCounts,
+  bannedTokens: readonly number[],
+): void {
+  const { frequencyPenalty, presencePenalty, repetitionPenalty } = params;
+  if (repetitionPenalty !== 1) {
+    for (const token of new Set([...counts.prompt, ...counts.generated.keys()])) {
+      const logit = logits[token]!;
+      logits[token] = logit > 0 ? logit / repetitionPenalty : logit * repetitionPenalty;
+    }
+  }
+  if (frequencyPenalty !== 0 || presencePenalty !== 0)
+    for (const [token, count] of counts.generated)
+      logits[token] = logits[token]! - frequencyPenalty * count - presencePenalty;
+  for (const [token, bias] of params.logitBias) logits[token] = logits[token]! + bias;
+  for (const token of bannedTokens) logits[token] = -Infinity;
+}
+
+/** The drawn token; `coin` is uniform in [0, 1). */
+export function sampleToken(logits: Float32Array, params: SamplingParams, coin: () => number): number {
+  if (params.temperature === 0) return argmax(logits);
+  const candidates = topCandidates(logits, params);
+  let total = 0;
+  for (const { weight } of candidates) total += weight;
+  let target = coin() * total;
+  for (const { token, weight } of candidates) {
+    target -= weight;
+    if (target < 0) return token;
+  }
+  return candidates.at(-1)!.token;
+}
+
+/** Log-probability of `token` under softmax(logits) and those of the `numTop` most likely tokens. */
+export function tokenLogprob(logits: Float32Array, token: number, numTop: number): TokenLogprob {
+  const normalizer = logSumExp(logits);
+  const top = largest(logits, numTop).map((id) => [id, logits[id]! - normalizer] as const);
+  return { token, logprob: logits[token]! - normalizer, top };
+}
+
+export function argmax(values: Float32Array): number {
+  let best = 0;
+  let max = values[0]!;
+  for (let i = 1; i < values.length; i++) {
+    const value = values[i]!;
+    if (value > max) {
+      max = value;
+      best = i;
+    }
+  }
+  return best;
+}
+
+export function logSumExp(values: Float32Array): number {
+  const max = values[argmax(values)]!;
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += Math.exp(values[i]! - max);
+  return max + Math.log(sum);
+}
+
+interface Candidate {
+  readonly token: number;
+  /** exp((logit - max) / temperature). */
+  readonly weight: number;
+}
+
+/** The tokens that top_k, top_p and min_p keep, most likely first. */
+function topCandidates(logits: Float32Array, params: SamplingParams): readonly Candidate[] {
+  const { temperature, topK, topP, minP } = params;
+  const max = logits[argmax(logits)]!;
+  const weights = new Float64Array(logits.length);
+  let total = 0;
+  for (let i = 0; i < logits.length; i++) {
+    const weight = Math.exp((logits[i]! - max) / temperature);
+    weights[i] = weight;
+    total += weight;
+  }
+  if (topK === 0 && topP >= 1 && minP <= 0) return candidatesAbove(weights, 0);
+  let kept = sortedCandidates(weights, total, topK, topP, minP);
+  if (topK > 0 && kept.length > topK) kept = kept.slice(0, topK);
+  if (topP < 1) kept = nucleus(kept, topP * (topK > 0 ? mass(kept) : total));
+  if (minP > 0) kept = kept.filter(({ weight }) => weight >= minP * kept[0]!.weight);
+  return kept;
+}
+
+/**
+ * Candidates sorted by weight: enough of them that what follows cannot tell the difference.
+ * The cut starts high and is lowered until the kept mass covers top_p and the count covers top_k.
+ */
+function sortedCandidates(
+  weights: Float64Array,
+  total: number,
+  topK: number,
+  topP: number,
+  minP: number,
+): readonly Candidate[] {
+  const byWeight = (a: Candidate, b: Candidate): number => b.weight - a.weight || a.token - b.token;
+  for (let cut = 1e-3; ; cut = cut < 1e-12 ? 0 : cut * 1e-3) {
+    const kept = candidatesAbove(weights, cut);
+    const enoughForK = topK > 0 && kept.length >= topK;
+    const enoughForP = topK === 0 && topP < 1 && mass(kept) >= topP * total;
+    const enoughForMin = topK === 0 && topP >= 1 && minP > cut;
+    if (cut === 0 || enoughForK || enoughForP || enoughForMin) return [...kept].sort(byWeight);
+  }
+}
+
+function mass(candidates: readonly Candidate[]): number {
+  return candidates.reduce((sum, { weight }) => sum + weight, 0);
+}
+
+function candidatesAbove(weights: Float64Array, cut: number): readonly Candidate[] {
+  const kept: Candidate[] = [];
+  for (let token = 0; token < weights.length; token++) {
+    const weight = weights[token]!;
+    if (weight > cut || (cut === 0 && weight > 0)) kept.push({ token, weight });
+  }
+  return kept;
+}
+
+/** The shortest head of the sorted candidates whose mass reaches `target`. */
+function nucleus(sorted: readonly Candidate[], target: number): readonly Candidate[] {
+  let sum = 0;
+  const last = sorted.findIndex(({ weight }) => (sum += weight) >= target);
+  return last === -1 ? sorted : sorted.slice(0, last + 1);
+}
+
+/** Indices of the `count` largest values, largest first. */
+function largest(values: Float32Array, count: number): number[] {
+  const best: number[] = [];
+  if (count === 0) return best;
+  for (let i = 0; i < values.length; i++) {
+    if (best.length === count && values[i]! <= values[best.at(-1)!]!) continue;
+    let at = best.length;
+    while (at > 0 && values[best[at - 1]!]! < values[i]!) at--;
+    best.splice(at, 0, i);
+    if (best.length > count) best.pop();
+  }
+  return best;
+}

@@ -1,0 +1,75 @@
+// Policy: who gets a free slot, and what the next run of the graph does. Integers only.
+//
+// Runs alternate: while rows decode, at most one chunk of prefill comes between two of their steps, so no row waits longer.
+// A free slot goes to the adapter that holds the fewest, then to the oldest request: no adapter waits for another to run dry.
+
+import type { Sequence } from './sequence.js';
+
+export type Run =
+  | { readonly kind: 'decode' }
+  /** One sequence: tokens [start, end) of it. */
+  | { readonly kind: 'chunk'; readonly sequence: Sequence; readonly start: number; readonly end: number }
+  /** Whole short prompts, side by side, from the first sequence in prefill on. */
+  | { readonly kind: 'prompts'; readonly sequences: readonly Sequence[] };
+
+export interface SchedulerLimits {
+  /** Tokens of one prefill run. */
+  readonly prefillChunk: number;
+  /** Tokens of one prefill run whose log-probabilities are all wanted. */
+  readonly logprobChunk: number;
+  /** Short prompts that wait together run side by side. */
+  readonly batchPrompts: boolean;
+}
+
+/** Index in `waiting` (oldest first) of the request that gets the next free slot. */
+export function nextToAdmit(waiting: readonly Sequence[], running: readonly Sequence[]): number {
+  const held = new Map<string, number>();
+  for (const sequence of running) {
+    const key = adapterKey(sequence);
+    held.set(key, (held.get(key) ?? 0) + 1);
+  }
+  let best = 0;
+  let fewest = Infinity;
+  waiting.forEach((sequence, i) => {
+    const count = held.get(adapterKey(sequence)) ?? 0;
+    if (count < fewest) {
+      fewest = count;
+      best = i;
+    }
+  });
+  return best;
+}
+
+/** What to run next; null where nothing is to do. */
+export function nextRun(
+  numDecoding: number,
+  prefilling: readonly Sequence[],
+  lastWasPrefill: boolean,
+  limits: SchedulerLimits,
+): Run | null {
+  if (prefilling.length === 0 || (lastWasPrefill && numDecoding > 0))
+    return numDecoding > 0 ? { kind: 'decode' } : null;
+  const together = limits.batchPrompts ? shortPrompts(prefilling, limits.prefillChunk) : [];
+  if (together.length > 1) return { kind: 'prompts', sequences: together };
+  const sequence = prefilling[0]!;
+  const size = sequence.promptLogprobs === null ? limits.prefillChunk : limits.logprobChunk;
+  const start = sequence.numComputed;
+  return { kind: 'chunk', sequence, start, end: Math.min(sequence.numPrompt, start + size) };
+}
+
+/** The leading sequences whose whole prompts fit one run, each padded to the longest. */
+function shortPrompts(prefilling: readonly Sequence[], maxTokens: number): readonly Sequence[] {
+  let longest = 0;
+  let count = 0;
+  for (const sequence of prefilling) {
+    if (sequence.length > 0 || sequence.promptLogprobs !== null) break;
+    longest = Math.max(longest, sequence.numPrompt);
+    if (longest * (count + 1) > maxTokens) break;
+    count++;
+  }
+  return prefilling.slice(0, count);
+}
+
+function adapterKey(sequence: Sequence): string {
+  return sequence.adapter?.hash ?? '';
+}

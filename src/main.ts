@@ -1,0 +1,194 @@
+// The composition root: the only file that builds the object graph.
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Registry } from 'prom-client';
+import { readAdapterFolder } from './adapters/adapter-folder.js';
+import type { AdapterBase } from './adapters/base.js';
+import { createAdapterService, type LocalAdapterService } from './adapters/service.js';
+import type { Config } from './config.js';
+import { openEngine, type OpenEngine } from './engine/open-engine.js';
+import { GatewayError } from './errors.js';
+import { readArchive } from './formats/archive.js';
+import { openArtifact, type Artifact } from './model/artifact-reader.js';
+import { resolveModelSource, type ModelSource } from './model/hub.js';
+import { importModel } from './model/import.js';
+import { createApp, serve, type Logger } from './server/index.js';
+import { tokenizerFilesFromGguf } from './tokenizer/gguf-tokenizer.js';
+import { createTokenizer } from './tokenizer/tokenizer.js';
+import type { TextTokenizer } from './tokenizer/types.js';
+
+interface Ui {
+  progress(label: string, done: number, total: number): void;
+  log(line: string): void;
+}
+
+const MB = 2 ** 20;
+const DEFAULT_CONTEXT = 2048;
+const PREFIX_CACHE_BYTES = 256 * MB;
+const MAX_ADAPTER_FILES = 64;
+
+/** Listens on return. */
+export async function startServer(config: Config, ui: Ui): Promise<{ url: string; close(): Promise<void> }> {
+  const artifact = openArtifact(await prepareModel(config, ui));
+  const engine = await openConfiguredEngine(artifact, config);
+  const adapters = await createAdapterService({
+    dataDir: config.dataDir,
+    base: adapterBase(artifact),
+    cacheBytes: config.adapterCacheMb * MB,
+    runPrompt: (embeddings) => engine.engine.computePrefix(embeddings),
+  });
+  for (const { name, path } of config.adapter) await registerFolder(adapters, name, path);
+  const app = createApp({
+    engine: engine.engine,
+    tokenizer: openTokenizer(artifact.folder),
+    adapters,
+    base: baseDescription(artifact),
+    readArchive: (bytes, filename) => readArchive(bytes, filename, archiveLimits(config)),
+    readAdapterFolder,
+    metricsRegistry: new Registry(),
+    clock: Date.now,
+    limits: { maxUploadBytes: config.maxUploadMb * MB },
+    runtimeLora: runtimeLora(config),
+    isReady: () => true,
+    logger: createLogger(config.logLevel, ui),
+  });
+  const listener = await serve(app, { host: config.host, port: config.port });
+  return {
+    url: listener.url,
+    close: async () => {
+      await listener.close();
+      await engine.dispose();
+      await adapters.dispose();
+    },
+  };
+}
+
+/** Downloads and converts the model once; returns the artifact's folder. */
+export async function prepareModel(
+  config: Pick<Config, 'model' | 'weights' | 'dataDir'>,
+  ui: Ui,
+): Promise<string> {
+  const source = await resolveModelSource(config.model, { dataDir: config.dataDir, ui, env: process.env });
+  const folder = join(config.dataDir, 'converted', await artifactName(source, config.weights));
+  if (existsSync(folder)) return folder;
+  const label = `converting ${source.name}`;
+  await importModel({
+    sourcePath: source.path,
+    outputFolder: folder,
+    weights: config.weights,
+    name: source.name,
+    source: source.source,
+    tokenizerFiles: (metadata) => {
+      const { tokenizerJson, tokenizerConfig, generationConfig, chatTemplate } =
+        tokenizerFilesFromGguf(metadata);
+      return {
+        'tokenizer.json': JSON.stringify(tokenizerJson),
+        'tokenizer_config.json': JSON.stringify(tokenizerConfig),
+        'generation_config.json': JSON.stringify(generationConfig),
+        ...(chatTemplate === undefined ? {} : { 'chat_template.jinja': chatTemplate }),
+      };
+    },
+    onProgress: ({ done, total }) => ui.progress(label, done, total),
+  });
+  return folder;
+}
+
+/** Changes when the source's files do. */
+async function artifactName(source: ModelSource, weights: string): Promise<string> {
+  const paths =
+    source.kind === 'gguf'
+      ? [source.path]
+      : (await readdir(source.path)).toSorted().map((file) => join(source.path, file));
+  const stamps = paths.map((path) => `${path} ${statSync(path).size} ${statSync(path).mtimeMs}`);
+  const key = createHash('sha256').update(stamps.join('\n')).digest('hex').slice(0, 12);
+  return `${source.name.replaceAll(/[^\w.-]/g, '_')}-${weights}-${key}`;
+}
+
+async function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenEngine> {
+  const { contextLength } = artifact.manifest.architecture;
+  return openEngine({
+    artifactFolder: artifact.folder,
+    manifest: artifact.manifest,
+    embedding: artifact.readEmbeddingTable(),
+    threads: config.threads,
+    slots: config.slots,
+    contextLength: config.context ?? Math.min(DEFAULT_CONTEXT, contextLength),
+    prefillChunk: config.prefillChunk,
+    maxWaiting: config.queue,
+    prefixCacheBytes: config.prefixCache ? PREFIX_CACHE_BYTES : 0,
+    exactBatching: config.exactBatching,
+    plainLora: config.loraPath === 'plain',
+    batchPrompts: true,
+  });
+}
+
+function adapterBase({ manifest, readMatrixF32, readVector }: Artifact): AdapterBase {
+  const { architecture, baseHash, name } = manifest;
+  return {
+    architecture,
+    baseHash,
+    name,
+    weight: (matrix) => readMatrixF32(matrix),
+    bias: (matrix) => (manifest.vectors[`${matrix}.bias`] ? readVector(`${matrix}.bias`) : null),
+  };
+}
+
+async function registerFolder(adapters: LocalAdapterService, name: string, path: string): Promise<void> {
+  try {
+    await adapters.register(name, await readAdapterFolder(path));
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    throw new GatewayError(error.code, `--adapter ${name}=${path}: ${error.message}`, { cause: error });
+  }
+}
+
+function openTokenizer(folder: string): TextTokenizer {
+  const read = (file: string): string | undefined => {
+    const path = join(folder, file);
+    return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+  };
+  const parse = (file: string): object => JSON.parse(read(file) ?? '{}') as object;
+  const chatTemplate = read('chat_template.jinja');
+  return createTokenizer({
+    tokenizerJson: parse('tokenizer.json'),
+    tokenizerConfig: parse('tokenizer_config.json'),
+    generationConfig: parse('generation_config.json'),
+    ...(chatTemplate === undefined ? {} : { chatTemplate }),
+  });
+}
+
+function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0]['base'] {
+  const { name, baseHash, source, weights, architecture, createdAt } = manifest;
+  const { contextLength } = architecture;
+  return {
+    name,
+    baseHash,
+    source,
+    weights,
+    contextLength,
+    createdAt: Math.floor(Date.parse(createdAt) / 1000),
+  };
+}
+
+function archiveLimits(config: Config): Parameters<typeof readArchive>[2] {
+  const bytes = config.maxUploadMb * MB;
+  return { maxFiles: MAX_ADAPTER_FILES, maxTotalBytes: bytes, maxFileBytes: bytes };
+}
+
+function runtimeLora({ allowRuntimeLora, runtimeLoraDir }: Config): { folder: string } | null {
+  return allowRuntimeLora && runtimeLoraDir !== null ? { folder: runtimeLoraDir } : null;
+}
+
+/** One line a message: `level message {fields}`. */
+function createLogger(least: Config['logLevel'], ui: Ui): Logger {
+  const levels = ['error', 'warn', 'info', 'debug'];
+  const log =
+    (level: string) =>
+    (message: string, fields?: Readonly<Record<string, unknown>>): void => {
+      if (levels.indexOf(level) > levels.indexOf(least)) return;
+      ui.log(`${level} ${message}${fields === undefined ? '' : ` ${JSON.stringify(fields)}`}`);
+    };
+  return { info: log('info'), warn: log('warn'), error: log('error') };
+}

@@ -1,0 +1,95 @@
+// One ONNX Runtime environment: makes tensors over memory that the caller owns, and sessions. Synchronous except Session.run.
+// It knows no models. Every object that holds native memory has dispose(); `liveHandles` counts those that were not disposed.
+
+import { assert, AssertionError } from '../errors.js';
+import { addressOf, openLibrary, type Address, type OrtApi } from './library.js';
+import { Session, type SessionOptions } from './session.js';
+import { ELEMENT_TYPES, Tensor, type TensorData } from './tensor.js';
+
+const LOG_SEVERITY = 3; // errors only
+const DEVICE_ALLOCATOR = 0;
+const CPU_MEMORY = 0;
+
+export class Runtime {
+  readonly api: OrtApi;
+  readonly #env: Address;
+  readonly #memoryInfo: Address;
+  #liveHandles = 0;
+
+  constructor() {
+    this.api = openLibrary();
+    this.#env = this.create((out) => this.api.createEnv(LOG_SEVERITY, 'serving', out));
+    this.#memoryInfo = this.create((out) => this.api.createCpuMemoryInfo(DEVICE_ALLOCATOR, CPU_MEMORY, out));
+  }
+
+  /** Tensors and sessions that were made and not disposed. */
+  get liveHandles(): number {
+    return this.#liveHandles;
+  }
+
+  /**
+   * A tensor over `data` itself, row-major; no copy is made, so results appear in `data`.
+   * `data` must hold exactly the product of `shape` elements (a BigInt64Array is int64, Int32Array int32, Float32Array f32, Uint8Array uint8).
+   */
+  tensor(data: TensorData, shape: readonly number[]): Tensor {
+    const size = shape.reduce((product, dim) => product * dim, 1);
+    assert(size === data.length, `tensor of shape [${shape.join(', ')}] over ${data.length} elements`);
+    const type = ELEMENT_TYPES[data[Symbol.toStringTag]];
+    const value = this.create((out) =>
+      this.api.createTensorWithData(
+        this.#memoryInfo,
+        data,
+        data.byteLength,
+        [...shape],
+        shape.length,
+        type,
+        out,
+      ),
+    );
+    this.#liveHandles++;
+    return new Tensor(data, shape, value, () => {
+      this.#liveHandles--;
+      this.api.releaseValue(value);
+    });
+  }
+
+  /** Loads a model file. Throws AssertionError with the library's message where it refuses the model. */
+  session(modelPath: string, options: SessionOptions): Session {
+    const native = this.#sessionOptions(options);
+    try {
+      const session = this.create((out) => this.api.createSession(this.#env, modelPath, native, out));
+      this.#liveHandles++;
+      return new Session(this, session, () => {
+        this.#liveHandles--;
+        this.api.releaseSession(session);
+      });
+    } finally {
+      this.api.releaseSessionOptions(native);
+    }
+  }
+
+  /** Throws AssertionError with the library's message where `status` is an error. */
+  check(status: unknown): void {
+    if (!status) return;
+    const message = String(this.api.getErrorMessage(status));
+    this.api.releaseStatus(status);
+    throw new AssertionError(`ONNX Runtime: ${message}`);
+  }
+
+  /** Calls a C function that returns its result through an out parameter. */
+  create(call: (out: unknown[]) => unknown): Address {
+    const out: unknown[] = [null];
+    this.check(call(out));
+    return addressOf(out[0]);
+  }
+
+  #sessionOptions(options: SessionOptions): Address {
+    const native = this.create((out) => this.api.createSessionOptions(out));
+    this.check(this.api.setIntraOpNumThreads(native, options.threads));
+    if (options.saveOptimizedTo !== undefined)
+      this.check(this.api.setOptimizedModelPath(native, options.saveOptimizedTo));
+    for (const [key, value] of Object.entries(options.config ?? {}))
+      this.check(this.api.addSessionConfigEntry(native, key, value));
+    return native;
+  }
+}

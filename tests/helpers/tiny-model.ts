@@ -1,0 +1,132 @@
+// The reference bases (tests/fixtures/bases) imported into a temporary folder, with an engine over them.
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openEngine, type OpenEngine, type OpenEngineOptions } from '../../src/engine/open-engine.js';
+import { readPeft } from '../../src/adapters/peft.js';
+import type { ServingAdapter } from '../../src/adapters/types.js';
+import type { GenerationEvent, GenerationRequest, SamplingParams } from '../../src/engine/types.js';
+import { openArtifact, type Artifact } from '../../src/model/artifact-reader.js';
+import { importModel } from '../../src/model/import.js';
+
+export const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
+
+export interface TinyModel {
+  readonly artifact: Artifact;
+  open(options?: Partial<OpenEngineOptions>): Promise<OpenEngine>;
+  adapter(name: string, engine: OpenEngine): Promise<ServingAdapter>;
+  dispose(): void;
+}
+
+export async function tinyModel(base: string, weights: 'f32' | 'q4' | 'q8' = 'f32'): Promise<TinyModel> {
+  const folder = mkdtempSync(join(tmpdir(), 'tiny-'));
+  const artifactFolder = join(folder, 'artifact');
+  await importModel({
+    sourcePath: join(FIXTURES, 'bases', base),
+    outputFolder: artifactFolder,
+    weights,
+    name: base,
+    source: base,
+  });
+  const artifact = openArtifact(artifactFolder);
+  return {
+    artifact,
+    open: (options = {}) =>
+      openEngine({
+        artifactFolder,
+        manifest: artifact.manifest,
+        embedding: artifact.readEmbeddingTable(),
+        threads: 1,
+        slots: 4,
+        contextLength: 128,
+        prefillChunk: 16,
+        maxWaiting: 64,
+        prefixCacheBytes: 0,
+        exactBatching: true,
+        plainLora: false,
+        batchPrompts: true,
+        ...options,
+      }),
+    adapter: async (name, { engine }) => {
+      const path = join(FIXTURES, 'adapters', base, name);
+      const files = new Map(
+        readdirSync(path)
+          .filter((file) => file.startsWith('adapter_'))
+          .map((file) => [file, new Uint8Array(readFileSync(join(path, file)))] as const),
+      );
+      const { content } = await readPeft(files, adapterBase(artifact));
+      return content.kind === 'prompt' ? engine.computePrefix(content) : content;
+    },
+    dispose: () => rmSync(folder, { recursive: true, force: true }),
+  };
+}
+
+function adapterBase(artifact: Artifact): Parameters<typeof readPeft>[1] {
+  const { manifest } = artifact;
+  return {
+    architecture: manifest.architecture,
+    baseHash: manifest.baseHash,
+    name: manifest.name,
+    weight: (name) => artifact.readMatrixF32(name),
+    bias: (name) => (manifest.vectors[`${name}.bias`] ? artifact.readVector(`${name}.bias`) : null),
+  };
+}
+
+export const GREEDY: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: new Map(),
+  seed: 0,
+  maxTokens: 8,
+  minTokens: 0,
+  ignoreEos: true,
+  stopTokenIds: [],
+  logprobs: 0,
+};
+
+export function request(
+  promptTokens: readonly number[],
+  options: Partial<Omit<GenerationRequest, 'sampling'>> & {
+    readonly sampling?: Partial<SamplingParams>;
+  } = {},
+): GenerationRequest {
+  return {
+    promptTokens,
+    adapter: null,
+    promptLogprobs: false,
+    signal: new AbortController().signal,
+    ...options,
+    sampling: { ...GREEDY, ...options.sampling },
+  };
+}
+
+export interface Result {
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly number[];
+  readonly promptLogprobs: readonly (number | null)[] | null;
+  readonly numCachedTokens: number;
+  readonly finish: string;
+}
+
+export async function collect(events: AsyncIterable<GenerationEvent>): Promise<Result> {
+  const tokens: number[] = [];
+  const logprobs: number[] = [];
+  let promptLogprobs: (number | null)[] | null = null;
+  let numCachedTokens = 0;
+  let finish = '';
+  for await (const event of events) {
+    if (event.type === 'prompt') {
+      promptLogprobs = event.promptLogprobs?.map((entry) => entry?.logprob ?? null) ?? null;
+      numCachedTokens = event.numCachedTokens;
+    } else if (event.type === 'token') {
+      tokens.push(event.token);
+      if (event.logprob) logprobs.push(event.logprob.logprob);
+    } else finish = event.reason;
+  }
+  return { tokens, logprobs, promptLogprobs, numCachedTokens, finish };
+}
