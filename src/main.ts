@@ -124,14 +124,15 @@ async function openConfiguredEngine(artifact: Artifact, config: Config): Promise
   });
 }
 
-function adapterBase({ manifest, readMatrixF32, readVector }: Artifact): AdapterBase {
+function adapterBase(artifact: Artifact): AdapterBase {
+  const { manifest } = artifact;
   const { architecture, baseHash, name } = manifest;
   return {
     architecture,
     baseHash,
     name,
-    weight: (matrix) => readMatrixF32(matrix),
-    bias: (matrix) => (manifest.vectors[`${matrix}.bias`] ? readVector(`${matrix}.bias`) : null),
+    weight: (matrix) => artifact.readMatrixF32(matrix),
+    bias: (matrix) => (manifest.vectors[`${matrix}.bias`] ? artifact.readVector(`${matrix}.bias`) : null),
   };
 }
 

@@ -17,6 +17,7 @@ export interface PrefixHit {
 }
 
 export class PrefixCache {
+  readonly #maxBytes: number;
   readonly #blocks: LRUCache<string, CachedBlock>;
   #nextId = 0;
   #queriedTokens = 0;
@@ -24,6 +25,7 @@ export class PrefixCache {
 
   /** `maxBytes` 0 turns it off. */
   constructor(maxBytes: number) {
+    this.#maxBytes = maxBytes;
     this.#blocks = new LRUCache({
       maxSize: Math.max(1, maxBytes),
       sizeCalculation: ({ values }) => values.byteLength,
@@ -64,6 +66,7 @@ export class PrefixCache {
     numTokens: number,
     read: (start: number, end: number) => Float32Array,
   ): void {
+    if (this.#maxBytes === 0) return;
     let parent = root;
     for (let start = 0; start + BLOCK_TOKENS <= numTokens; start += BLOCK_TOKENS) {
       const key = blockKey(parent, tokens, start);

@@ -1,9 +1,11 @@
 // Policy: who gets a free slot, and what the next run of the graph does. Integers only.
 //
 // Runs alternate: while rows decode, at most one chunk of prefill comes between two of their steps, so no row waits longer.
-// A free slot goes to the adapter that holds the fewest, then to the oldest request: no adapter waits for another to run dry.
+// A free slot goes to the adapter that holds the fewest, then to the one whose turn is earliest, then to the oldest request: no
+// adapter waits for another to run dry.
 
 import type { Sequence } from './sequence.js';
+import type { Turns } from './turns.js';
 
 export type Run =
   | { readonly kind: 'decode' }
@@ -22,7 +24,11 @@ export interface SchedulerLimits {
 }
 
 /** Index in `waiting` (oldest first) of the request that gets the next free slot. */
-export function nextToAdmit(waiting: readonly Sequence[], running: readonly Sequence[]): number {
+export function nextToAdmit(
+  waiting: readonly Sequence[],
+  running: readonly Sequence[],
+  turns: Turns,
+): number {
   const held = new Map<string, number>();
   for (const sequence of running) {
     const key = adapterKey(sequence);
@@ -30,17 +36,20 @@ export function nextToAdmit(waiting: readonly Sequence[], running: readonly Sequ
   }
   let best = 0;
   let fewest = Infinity;
+  let earliest = Infinity;
   waiting.forEach((sequence, i) => {
-    const count = held.get(adapterKey(sequence)) ?? 0;
-    if (count < fewest) {
-      fewest = count;
-      best = i;
-    }
+    const key = adapterKey(sequence);
+    const count = held.get(key) ?? 0;
+    const turn = turns.turnOf(key);
+    if (count > fewest || (count === fewest && turn >= earliest)) return;
+    fewest = count;
+    earliest = turn;
+    best = i;
   });
   return best;
 }
 
-/** What to run next; null where nothing is to do. */
+/** What to run next; null where nothing is to do. Prompts run in the order in which they got their slots, whatever slots these are. */
 export function nextRun(
   numDecoding: number,
   prefilling: readonly Sequence[],
@@ -49,9 +58,9 @@ export function nextRun(
 ): Run | null {
   if (prefilling.length === 0 || (lastWasPrefill && numDecoding > 0))
     return numDecoding > 0 ? { kind: 'decode' } : null;
+  const sequence = prefilling.reduce((first, other) => (other.admission < first.admission ? other : first));
   const together = limits.batchPrompts ? shortPrompts(prefilling, limits.prefillChunk) : [];
-  if (together.length > 1) return { kind: 'prompts', sequences: together };
-  const sequence = prefilling[0]!;
+  if (together.length > 1 && together.includes(sequence)) return { kind: 'prompts', sequences: together };
   const size = sequence.promptLogprobs === null ? limits.prefillChunk : limits.logprobChunk;
   const start = sequence.numComputed;
   return { kind: 'chunk', sequence, start, end: Math.min(sequence.numPrompt, start + size) };
@@ -70,6 +79,7 @@ function shortPrompts(prefilling: readonly Sequence[], maxTokens: number): reado
   return prefilling.slice(0, count);
 }
 
-function adapterKey(sequence: Sequence): string {
+/** What shares a turn: the sequences of one adapter version, or of the base. */
+export function adapterKey(sequence: Sequence): string {
   return sequence.adapter?.hash ?? '';
 }

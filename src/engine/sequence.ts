@@ -18,6 +18,8 @@ export class Sequence {
   numComputed = 0;
   /** Tokens that came from the prefix cache. */
   numCached = 0;
+  /** Counts the sequences that got a slot before this one. */
+  admission = 0;
   readonly #coin: () => number;
   readonly #eosTokenIds: readonly number[];
   readonly #generated = new Map<number, number>();
@@ -97,8 +99,21 @@ export class Sequence {
     this.#wake?.();
   }
 
-  /** Events in order until the last; throws what fail() was given. `onClose` runs however the reader stops. */
-  async *events(onClose: () => void): AsyncGenerator<GenerationEvent, void, undefined> {
+  /**
+   * Events in order until the last; throws what fail() was given. `onClose` runs however the reader stops, at once on return():
+   * a generator alone would leave out its `finally` before the first next(), and hold it back while a next() is pending.
+   */
+  events(onClose: () => void): AsyncGenerator<GenerationEvent, void, undefined> {
+    const events = this.#read(onClose);
+    const stop = events.return.bind(events);
+    events.return = (value) => {
+      onClose();
+      return stop(value);
+    };
+    return events;
+  }
+
+  async *#read(onClose: () => void): AsyncGenerator<GenerationEvent, void, undefined> {
     try {
       for (let next = 0; ;) {
         while (next < this.#events.length) {

@@ -9,9 +9,10 @@ import type { ModelRunner } from './model-runner.js';
 import type { PrefixCache } from './prefix-cache.js';
 import { checkRequest } from './request-check.js';
 import { tokenLogprob } from './sampler.js';
-import { nextRun, nextToAdmit, type Run, type SchedulerLimits } from './scheduler.js';
+import { adapterKey, nextRun, nextToAdmit, type Run, type SchedulerLimits } from './scheduler.js';
 import { Sequence } from './sequence.js';
 import { SlotTable } from './slots.js';
+import { Turns } from './turns.js';
 import type { Engine, EngineStats, GenerationEvent, GenerationRequest } from './types.js';
 
 export interface EngineOptions {
@@ -36,6 +37,8 @@ export class ServingEngine implements Engine {
   readonly #options: EngineOptions;
   readonly #slots: SlotTable<Sequence>;
   readonly #waiting: Sequence[] = [];
+  readonly #turns = new Turns();
+  #numAdmitted = 0;
   /** Work that needs the graph for itself between two steps. */
   readonly #tasks: (() => Promise<void>)[] = [];
   #lastWasPrefill = false;
@@ -58,8 +61,9 @@ export class ServingEngine implements Engine {
 
   generate(request: GenerationRequest): AsyncGenerator<GenerationEvent, void, undefined> {
     checkRequest(request, this.contextLength, this.vocabSize);
-    if (this.#disposed) throw new GatewayError('unavailable', 'The server is shutting down.');
-    if (this.#waiting.length >= this.#options.maxWaiting)
+    if (this.#disposed) throw shuttingDown();
+    const numFree = this.#slots.capacity - this.#slots.size;
+    if (this.#waiting.length >= this.#options.maxWaiting + numFree)
       throw new GatewayError(
         'queue_full',
         `${this.#waiting.length} requests wait already, the most that may. Try again later, or raise --queue.`,
@@ -117,6 +121,7 @@ export class ServingEngine implements Engine {
     this.#disposed = true;
     this.#wake?.();
     await this.#stopped;
+    for (const task of this.#tasks.splice(0)) await task();
     for (const sequence of [...this.#waiting.splice(0), ...this.#slots.all])
       sequence.finish('cancelled', null);
     this.#options.runner.dispose();
@@ -213,8 +218,10 @@ export class ServingEngine implements Engine {
 
   #admit(): void {
     while (this.#waiting.length > 0 && this.#slots.canAdmit()) {
-      const index = nextToAdmit(this.#waiting, this.#slots.all);
+      const index = nextToAdmit(this.#waiting, this.#slots.all, this.#turns);
       const sequence = this.#waiting.splice(index, 1)[0]!;
+      this.#turns.admitted(adapterKey(sequence));
+      sequence.admission = this.#numAdmitted++;
       this.#slots.admit(sequence);
       this.#restore(sequence, this.#slots.slotOf(sequence) + 1);
     }
@@ -257,8 +264,12 @@ export class ServingEngine implements Engine {
   }
 
   #exclusive<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#disposed) throw shuttingDown();
     return new Promise<T>((resolve, reject) => {
-      this.#tasks.push(() => work().then(resolve, reject));
+      this.#tasks.push(async () => {
+        if (this.#disposed) reject(shuttingDown());
+        else await work().then(resolve, reject);
+      });
       this.#wake?.();
     });
   }
@@ -284,4 +295,8 @@ export class ServingEngine implements Engine {
 
 function cacheRoot(adapter: ServingAdapter | null): string {
   return adapter === null ? 'base' : adapter.hash;
+}
+
+function shuttingDown(): GatewayError {
+  return new GatewayError('unavailable', 'The server is shutting down.');
 }

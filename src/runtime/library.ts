@@ -70,7 +70,7 @@ export function openLibrary(): OrtApi {
 
 /** The address of native memory that koffi handed out. */
 export function addressOf(pointer: unknown): Address {
-  return typeof pointer === 'bigint' ? pointer : koffi.address(pointer as never);
+  return typeof pointer === 'bigint' ? pointer : koffi.address(pointer);
 }
 
 /** A zero-terminated copy of `text` whose address stays valid as long as the returned array lives. */
