@@ -2,7 +2,7 @@
 // derived from it; where values come from and how they are checked is in cli/read-config.ts.
 import { availableParallelism } from 'node:os';
 
-export type Command = 'serve' | 'pull' | 'convert' | 'adapters' | 'chat';
+export type Command = 'serve' | 'pull' | 'convert' | 'adapters' | 'chat' | 'bench';
 
 interface Common {
   readonly help: string;
@@ -47,14 +47,14 @@ export const OPTIONS = {
     placeholder: 'MODEL',
     fallback: 'SmolLM2-135M-Instruct',
     help: 'the base: a catalog name, a folder of safetensors, a .gguf file, or a Hub id (owner/name, owner/name@revision, owner/name:file.gguf)',
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   weights: {
     kind: 'choice',
     choices: ['q4', 'q8', 'f32'],
     fallback: 'q4',
     help: "the base's weights: 4 bits (a GGUF's own 4-bit tensors stay exact), 8 bits, or 32-bit floats",
-    commands: ['serve', 'pull', 'convert'],
+    commands: ['serve', 'pull', 'convert', 'bench'],
   },
   adapter: {
     kind: 'pairs',
@@ -84,7 +84,7 @@ export const OPTIONS = {
     max: 256,
     fallback: 16,
     help: 'requests that run at once; each has room for a whole context of keys and values',
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   context: {
     kind: 'integer',
@@ -93,7 +93,7 @@ export const OPTIONS = {
     fallback: null,
     help: 'longest prompt plus output, in tokens',
     fallbackWords: "the model's own, but at most 2048",
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   prefillChunk: {
     kind: 'integer',
@@ -101,7 +101,7 @@ export const OPTIONS = {
     max: 8_192,
     fallback: 128,
     help: 'prompt tokens run between two steps of the running requests; more is faster for long prompts and stalls others longer',
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   queue: {
     kind: 'integer',
@@ -116,7 +116,7 @@ export const OPTIONS = {
     placeholder: 'FOLDER',
     fallback: './data',
     help: 'where models, adapters and the registry are kept',
-    commands: ['serve', 'pull', 'convert'],
+    commands: ['serve', 'pull', 'convert', 'bench'],
   },
   threads: {
     kind: 'integer',
@@ -125,7 +125,7 @@ export const OPTIONS = {
     fallback: availableParallelism,
     help: 'threads that compute',
     fallbackWords: 'the number of cores',
-    commands: ['serve', 'convert'],
+    commands: ['serve', 'convert', 'bench'],
   },
   adapterCacheMb: {
     kind: 'integer',
@@ -162,20 +162,14 @@ export const OPTIONS = {
     kind: 'switch',
     fallback: true,
     help: 'keep the keys and values of earlier prompts and reuse them for prompts that begin alike',
-    commands: ['serve'],
-  },
-  exactBatching: {
-    kind: 'switch',
-    fallback: true,
-    help: 'same tokens whatever else is in the batch: on CPUs whose single-row 4-bit kernel rounds differently, a lone row is run as two',
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   loraPath: {
     kind: 'choice',
     choices: ['grouped', 'plain'],
     fallback: 'grouped',
     help: 'how adapters are computed: the optimised form, or the plain one that it is checked against',
-    commands: ['serve'],
+    commands: ['serve', 'bench'],
   },
   logLevel: {
     kind: 'choice',
@@ -190,6 +184,14 @@ export const OPTIONS = {
     fallback: null,
     help: 'put the converted model into this new folder',
     fallbackWords: 'into the data folder, where serve finds it',
+    commands: ['convert'],
+  },
+  report: {
+    kind: 'path',
+    placeholder: 'TEXTFILE',
+    fallback: null,
+    help: "print the text's perplexity under the source in 32-bit floats and under the converted weights, and their ratio",
+    fallbackWords: 'no report',
     commands: ['convert'],
   },
   url: {
@@ -215,6 +217,53 @@ export const OPTIONS = {
     help: 'system message',
     fallbackWords: "the chat template's own",
     commands: ['chat'],
+  },
+  benchOut: {
+    kind: 'path',
+    placeholder: 'FILE',
+    fallback: null,
+    flag: 'out',
+    help: 'write all figures as JSON into this file too',
+    fallbackWords: 'none',
+    commands: ['bench'],
+  },
+  rounds: {
+    kind: 'integer',
+    min: 1,
+    max: 100,
+    fallback: 3,
+    help: 'how often everything is measured, in turn; the tables pool the rounds',
+    commands: ['bench'],
+  },
+  quick: {
+    kind: 'switch',
+    fallback: false,
+    bare: true,
+    help: 'one short round, to see that all of it runs; its figures are rough',
+    commands: ['bench'],
+  },
+  peer: {
+    kind: 'text',
+    placeholder: 'NAME=URL',
+    fallback: null,
+    help: "another running server with OpenAI's API, measured in turn with this one",
+    commands: ['bench'],
+  },
+  peerMode: {
+    kind: 'choice',
+    choices: ['lora', 'model'],
+    fallback: 'lora',
+    help: "how the peer is told the adapter: llama.cpp's `lora` field with ids 0 to 7, or models of its own, the base and then 8 adapters in its /v1/models",
+    commands: ['bench'],
+  },
+  soak: {
+    kind: 'integer',
+    min: 1,
+    max: 10_080,
+    fallback: null,
+    help: 'instead of the tables: minutes of adapters that come and go under load, and whether memory stays flat and nothing is left behind',
+    fallbackWords: 'no soak',
+    commands: ['bench'],
   },
 } as const satisfies Record<string, Option>;
 

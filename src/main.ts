@@ -3,10 +3,13 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Registry } from 'prom-client';
+import { Gauge, Registry } from 'prom-client';
+import { adapterFiles, hashAdapter } from './adapters/adapter-files.js';
 import { readAdapterFolder } from './adapters/adapter-folder.js';
 import type { AdapterBase } from './adapters/base.js';
+import { createPacer } from './adapters/pacer.js';
 import { createAdapterService, type LocalAdapterService } from './adapters/service.js';
+import type { OpenModel } from './cli/serve.js';
 import type { Config } from './config.js';
 import { openEngine, type OpenEngine } from './engine/open-engine.js';
 import { GatewayError } from './errors.js';
@@ -47,7 +50,7 @@ export async function startServer(config: Config, ui: Ui): Promise<{ url: string
     base: baseDescription(artifact),
     readArchive: (bytes, filename) => readArchive(bytes, filename, archiveLimits(config)),
     readAdapterFolder,
-    metricsRegistry: new Registry(),
+    metricsRegistry: createMetricsRegistry(engine),
     clock: Date.now,
     limits: { maxUploadBytes: config.maxUploadMb * MB },
     runtimeLora: runtimeLora(config),
@@ -65,13 +68,22 @@ export async function startServer(config: Config, ui: Ui): Promise<{ url: string
   };
 }
 
+/** A converted model with an engine over it, for commands that compute without a server. */
+export async function openModel(folder: string, config: Config): Promise<OpenModel> {
+  const artifact = openArtifact(folder);
+  const { engine, runner, dispose } = await openConfiguredEngine(artifact, config);
+  const base = adapterBase(artifact);
+  return { name: base.name, base, tokenizer: openTokenizer(folder), engine, runner, dispose };
+}
+
 /** Downloads and converts the model once; returns the artifact's folder. */
 export async function prepareModel(
   config: Pick<Config, 'model' | 'weights' | 'dataDir'>,
   ui: Ui,
+  convertedFolder = join(config.dataDir, 'converted'),
 ): Promise<string> {
   const source = await resolveModelSource(config.model, { dataDir: config.dataDir, ui, env: process.env });
-  const folder = join(config.dataDir, 'converted', await artifactName(source, config.weights));
+  const folder = join(convertedFolder, await artifactName(source, config.weights));
   if (existsSync(folder)) return folder;
   const label = `converting ${source.name}`;
   await importModel({
@@ -118,10 +130,23 @@ async function openConfiguredEngine(artifact: Artifact, config: Config): Promise
     prefillChunk: config.prefillChunk,
     maxWaiting: config.queue,
     prefixCacheBytes: config.prefixCache ? PREFIX_CACHE_BYTES : 0,
-    exactBatching: config.exactBatching,
     plainLora: config.loraPath === 'plain',
     batchPrompts: true,
   });
+}
+
+/** The runtime is no part of the server's protocol, so its gauge is made here. */
+function createMetricsRegistry({ liveHandles }: OpenEngine): Registry {
+  const registry = new Registry();
+  const handles: Gauge = new Gauge({
+    name: 'runtime_native_handles',
+    help: 'Native tensors and sessions that are alive',
+    registers: [registry],
+    collect() {
+      this.set(liveHandles());
+    },
+  });
+  return registry;
 }
 
 function adapterBase(artifact: Artifact): AdapterBase {
@@ -138,7 +163,10 @@ function adapterBase(artifact: Artifact): AdapterBase {
 
 async function registerFolder(adapters: LocalAdapterService, name: string, path: string): Promise<void> {
   try {
-    await adapters.register(name, await readAdapterFolder(path));
+    const files = await readAdapterFolder(path);
+    const current = await adapters.get(name);
+    if (current?.hash !== (await hashAdapter(adapterFiles(files), createPacer())))
+      await adapters.register(name, files);
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error;
     throw new GatewayError(error.code, `--adapter ${name}=${path}: ${error.message}`, { cause: error });

@@ -6,6 +6,7 @@ import { type AdapterBase, type Site } from './base.js';
 import { type ConfigFields, namesField } from './config-fields.js';
 import { matchPatterns } from './module-patterns.js';
 import { type AdapterTensor, ofAdapter, ofBase, type PeftTensors } from './peft-tensors.js';
+import { unsupportedAdapter } from './refusal.js';
 import type { SiteDelta, SitePlan } from './site-plan.js';
 import { targetSites } from './target-modules.js';
 
@@ -17,12 +18,25 @@ export function planIa3(fields: ConfigFields, tensors: PeftTensors, base: Adapte
   return targets.map((site) => {
     const [out, input] = projectionShape(base.architecture, site.projection);
     const scalesInput = isFeedForward(site);
+    if (scalesInput) checkInputFactors(site);
     const dims = scalesInput ? [ofAdapter(1), ofBase(input)] : [ofBase(out), ofAdapter(1)];
     const factors = tensors.take(`${site.module}.ia3_l`, dims);
     const build = () =>
       Promise.resolve(scalesInput ? inputDelta(factors) : outputDelta(factors, base.bias(site.weightName)));
     return { site, build };
   });
+}
+
+/** Projections with an input of their own; the others share one, which cannot be scaled for one of them. */
+const OWN_INPUT: readonly Projection[] = ['o_proj', 'down_proj'];
+
+function checkInputFactors({ module, projection }: Site): void {
+  if (OWN_INPUT.includes(projection)) return;
+  throw unsupportedAdapter(
+    `Expected \`feedforward_modules\` to name only modules that end in ${OWN_INPUT.join(' or ')}, got ${module}: ` +
+      'input factors of the others are not served. Train with feedforward_modules ["down_proj"].',
+    'feedforward_modules',
+  );
 }
 
 /** A list's entries match any ending of the name, not only after a dot. */

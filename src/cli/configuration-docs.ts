@@ -9,6 +9,7 @@ const SECTIONS: readonly (readonly [Command, string])[] = [
   ['convert', 'Options of `convert SOURCE`'],
   ['adapters', 'Options of `adapters list|add|remove`'],
   ['chat', 'Options of `chat`'],
+  ['bench', 'Options of `bench`'],
 ];
 
 const INTRODUCTION = `# Configuration

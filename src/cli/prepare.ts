@@ -1,8 +1,9 @@
 // `pull` and `convert`: a model on this disk, downloaded and converted, without serving it.
 import { cp, mkdir, readdir } from 'node:fs/promises';
 import { constants } from 'node:fs';
-import type { Config } from '../config.js';
+import type { Config, ConfigOf } from '../config.js';
 import { GatewayError } from '../errors.js';
+import { reportPerplexity } from './perplexity-report.js';
 import { ProgressUi } from './progress.js';
 import type { Main } from './serve.js';
 import type { Terminal } from './terminal.js';
@@ -14,10 +15,13 @@ export async function pull(config: Config, terminal: Terminal, main: Main): Prom
   return 0;
 }
 
-/** As pull; with `out`, copies the converted model there. Throws invalid_value where `out` is not empty. */
+/**
+ * As pull; with `out`, copies the converted model there; with `report`, a text file, prints its perplexity before and after.
+ * Throws invalid_value where `out` is not empty.
+ */
 export async function convert(
   config: Config,
-  out: string | null,
+  { out, report }: Pick<ConfigOf<'convert'>, 'out' | 'report'>,
   terminal: Terminal,
   main: Main,
 ): Promise<number> {
@@ -25,6 +29,7 @@ export async function convert(
   const folder = await main.prepareModel(config, new ProgressUi(terminal.stderr));
   if (out !== null) await cp(folder, out, { recursive: true, mode: constants.COPYFILE_FICLONE });
   terminal.stdout.write(`${out ?? folder}\n`);
+  if (report !== null) await reportPerplexity(folder, report, config, terminal, main);
   return 0;
 }
 

@@ -79,7 +79,11 @@ function buildProgram(
     )
     .addHelpText(
       'after',
-      examples('graft convert ./my-model --weights q8', 'graft convert model.gguf --out ./converted'),
+      examples(
+        'graft convert ./my-model --weights q8',
+        'graft convert model.gguf --out ./converted',
+        'graft convert model.gguf --report ./sample.txt',
+      ),
     )
     .action(run(runConvert));
   addAdapterCommands(
@@ -93,6 +97,17 @@ function buildProgram(
       examples('graft chat', 'graft chat --model legal --system "Answer in one sentence."'),
     )
     .action(run(runChat));
+  addFlags(program.command('bench'), 'bench')
+    .description('measure this machine: the raw graph, the server over HTTP, and another server beside it')
+    .addHelpText(
+      'after',
+      examples(
+        'graft bench --out bench.json',
+        'graft bench --peer llama.cpp=http://127.0.0.1:8081',
+        'graft bench --soak 10',
+      ),
+    )
+    .action(run(runBench));
   return program;
 }
 
@@ -130,13 +145,20 @@ async function runPull(command: Program, terminal: Terminal, loadMain: LoadMain)
 }
 
 async function runConvert(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
-  const { out } = configOf('convert', command, 1, terminal);
-  return convert(serveConfig('convert', command, terminal), out, terminal, await loadMain());
+  const options = configOf('convert', command, 1, terminal);
+  return convert(serveConfig('convert', command, terminal), options, terminal, await loadMain());
 }
 
 async function runChat(command: Program, terminal: Terminal): Promise<number> {
   const config = configOf('chat', command, 0, terminal);
   return chat(config, new ServerClient(config.url), terminal);
+}
+
+/** The benchmark is loaded when it is run: it brings the readers of adapters along. */
+async function runBench(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  const options = configOf('bench', command, 0, terminal);
+  const { bench } = await import('./bench.js');
+  return bench(options, serveConfig('bench', command, terminal), terminal, await loadMain());
 }
 
 function clientOf(command: Program, numArguments: number, terminal: Terminal): ServerClient {
@@ -152,10 +174,16 @@ function configOf<C extends Command>(
   return readConfig(name, { ...readFlags(command, name, numArguments), env, cwd });
 }
 
-/** The settings that serve would have, with the one argument as the model: so serve finds what was prepared. */
-function serveConfig(name: 'pull' | 'convert', command: Program, { env, cwd }: Terminal): ConfigOf<'serve'> {
-  const { flags, file, problems } = readFlags(command, name, 1);
-  return readConfig('serve', { flags: { ...flags, model: command.args[0] }, file, problems, env, cwd });
+/** The settings that serve would have, with the one argument, where the command takes it, as the model: so serve finds what was prepared. */
+function serveConfig(
+  name: 'pull' | 'convert' | 'bench',
+  command: Program,
+  { env, cwd }: Terminal,
+): ConfigOf<'serve'> {
+  const numArguments = name === 'bench' ? 0 : 1;
+  const { flags, file, problems } = readFlags(command, name, numArguments);
+  const model = numArguments === 0 ? {} : { model: command.args[0] };
+  return readConfig('serve', { flags: { ...flags, ...model }, file, problems, env, cwd });
 }
 
 function examples(...lines: string[]): string {

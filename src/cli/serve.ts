@@ -1,7 +1,21 @@
 // `serve`: starts the server, says where it listens, and ends it in order when told to.
+import type { AdapterBase } from '../adapters/base.js';
 import type { Config } from '../config.js';
+import type { ModelRunner } from '../engine/model-runner.js';
+import type { Engine } from '../engine/types.js';
+import type { TextTokenizer } from '../tokenizer/types.js';
 import { ProgressUi, type Ui } from './progress.js';
 import type { Terminal } from './terminal.js';
+
+/** Of a model that runs in this process: what commands compute with. */
+export interface OpenModel {
+  readonly name: string;
+  readonly base: AdapterBase;
+  readonly tokenizer: TextTokenizer;
+  readonly engine: Engine;
+  readonly runner: ModelRunner;
+  dispose(): Promise<void>;
+}
 
 export interface RunningServer {
   readonly url: string;
@@ -12,8 +26,10 @@ export interface RunningServer {
 /** What the commands need of main.ts. */
 export interface Main {
   startServer(config: Config, ui: Ui): Promise<RunningServer>;
-  /** Downloads and converts the model once; returns the folder of the converted one. */
-  prepareModel(config: Config, ui: Ui): Promise<string>;
+  /** Downloads and converts the model once, into `convertedFolder` where it is given; returns the folder of the converted one. */
+  prepareModel(config: Config, ui: Ui, convertedFolder?: string): Promise<string>;
+  /** A converted model with an engine over it, without a server. */
+  openModel(folder: string, config: Config): Promise<OpenModel>;
 }
 
 export const INTERRUPTED = 130;

@@ -1,7 +1,8 @@
 // Runs of the serving graph: takes tokens (or embeddings) and slots, gives logits. Knows no sequences and no policy.
 //
-// Some processors multiply a lone row by 4-bit weights with other rounding than several rows. With `exactBatching` a lone row then
-// runs beside a scratch row, so that a row's logits are the same bits whatever else is in the batch (checked once, by a trial run).
+// Some processors multiply a lone row by 4-bit weights in another way than several rows: with other rounding, and without the
+// folded minima (model/block-sums.ts). A trial run at the start tells; there a lone row runs beside a scratch row, so that a row's
+// logits are the same bits whatever else is in the batch.
 
 import type { LoraAdapter, ServingAdapter } from '../adapters/types.js';
 import type { Architecture } from '../model/architecture.js';
@@ -24,7 +25,6 @@ export interface RunnerOptions {
   readonly embedding: Embedding;
   readonly kv: KvCache;
   readonly rope: { readonly cos: Float32Array; readonly sin: Float32Array };
-  readonly exactBatching: boolean;
   /** Forces the plain form of the adapters' computation. */
   readonly plainLora: boolean;
 }
@@ -77,7 +77,7 @@ export class ModelRunner {
 
   static async create(options: RunnerOptions): Promise<ModelRunner> {
     const runner = new ModelRunner(options);
-    if (options.exactBatching) runner.#pairLoneRows = !(await runner.#loneRowIsExact());
+    runner.#pairLoneRows = !(await runner.#loneRowIsExact());
     return runner;
   }
 

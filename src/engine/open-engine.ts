@@ -21,7 +21,6 @@ export interface OpenEngineOptions {
   readonly maxWaiting: number;
   /** 0 turns the prompt-prefix cache off. */
   readonly prefixCacheBytes: number;
-  readonly exactBatching: boolean;
   readonly plainLora: boolean;
   /** Short prompts that wait together run side by side. */
   readonly batchPrompts: boolean;
@@ -48,7 +47,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
   const model = CompiledModel.open(runtime, options.artifactFolder, manifest, options.threads);
   const capacity = contextLength + PADDING_TOKENS;
   const kv = new KvCache(runtime, arch, slots + 1, capacity);
-  const { embedding, exactBatching, plainLora } = options;
+  const { embedding, plainLora } = options;
   const rope = ropeTables(arch, capacity);
   const runner = await ModelRunner.create({
     runtime,
@@ -57,7 +56,6 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     embedding,
     kv,
     rope,
-    exactBatching,
     plainLora,
   });
   const engine = new ServingEngine({

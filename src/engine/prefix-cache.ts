@@ -47,19 +47,26 @@ export class PrefixCache {
   /** The longest cached beginning of `tokens` in whole blocks, at most `maxTokens` long. */
   lookup(root: string, tokens: readonly number[], maxTokens: number): PrefixHit {
     const blocks: Float32Array[] = [];
+    const keys: string[] = [];
     let parent = root;
     for (let start = 0; start + BLOCK_TOKENS <= maxTokens; start += BLOCK_TOKENS) {
-      const block = this.#blocks.get(blockKey(parent, tokens, start));
+      const key = blockKey(parent, tokens, start);
+      const block = this.#blocks.get(key);
       if (block === undefined) break;
       blocks.push(block.values);
+      keys.push(key);
       parent = String(block.id);
     }
+    this.#touch(keys);
     this.#queriedTokens += tokens.length;
     this.#hitTokens += blocks.length * BLOCK_TOKENS;
     return { numTokens: blocks.length * BLOCK_TOKENS, blocks };
   }
 
-  /** Keeps the whole blocks of tokens [0, numTokens); `read` gives a block's K/V and is called only for those not yet kept. */
+  /**
+   * Keeps the whole blocks of tokens [0, numTokens), as many as the cache can hold at once; `read` gives a block's K/V and is called
+   * only for those not yet kept.
+   */
   insert(
     root: string,
     tokens: readonly number[],
@@ -67,16 +74,27 @@ export class PrefixCache {
     read: (start: number, end: number) => Float32Array,
   ): void {
     if (this.#maxBytes === 0) return;
+    const keys: string[] = [];
     let parent = root;
+    let blockBytes = 0;
     for (let start = 0; start + BLOCK_TOKENS <= numTokens; start += BLOCK_TOKENS) {
+      if ((keys.length + 1) * blockBytes > this.#maxBytes) break;
       const key = blockKey(parent, tokens, start);
       let block = this.#blocks.get(key);
       if (block === undefined) {
         block = { id: this.#nextId++, values: read(start, start + BLOCK_TOKENS) };
         this.#blocks.set(key, block);
       }
+      keys.push(key);
+      blockBytes = block.values.byteLength;
       parent = String(block.id);
     }
+    this.#touch(keys);
+  }
+
+  /** Marks a path as used from its end on, so that a text loses its end first: a block without those before it is of no use. */
+  #touch(keys: readonly string[]): void {
+    for (let i = keys.length - 1; i >= 0; i--) this.#blocks.get(keys[i]!);
   }
 }
 

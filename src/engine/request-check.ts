@@ -10,14 +10,15 @@ export function checkRequest(request: GenerationRequest, contextLength: number, 
     throw new GatewayError('invalid_value', 'Expected the prompt to have at least one token, got none.', {
       param: 'prompt',
     });
-  const outside = promptTokens.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+  const isOutside = (id: number): boolean => !Number.isInteger(id) || id < 0 || id >= vocabSize;
+  const outside = promptTokens.find(isOutside);
   if (outside !== undefined)
     throw new GatewayError(
       'invalid_value',
       `Expected token ids to be in [0, ${vocabSize}), got ${outside} in the prompt.`,
       { param: 'prompt' },
     );
-  const biased = [...sampling.logitBias.keys()].find((id) => id < 0 || id >= vocabSize);
+  const biased = [...sampling.logitBias.keys()].find(isOutside);
   if (biased !== undefined)
     throw new GatewayError(
       'invalid_value',

@@ -4,71 +4,132 @@
 
 import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { basename } from 'node:path';
+import { assert } from '../errors.js';
 import {
   decodeInitializers,
   externalData,
   withExternalData,
   type EncodedInitializer,
 } from '../graph/onnx.js';
-import type { Manifest } from './artifact.js';
-import { packLayout } from './packed-weights.js';
+import { foldMinima } from './block-sums.js';
+import type { PackedMatrix } from './projection-group.js';
 import { isGraphConstant } from './serving-graph.js';
 
 const ALIGNMENT = 4096;
 const PACKED = 'prepacked_';
 
-/** The constants of `saved.model`, referring to `target`, which is written. */
+export interface SavedModel {
+  readonly model: string;
+  readonly data: string;
+}
+
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/**
+ * The constants of `saved`, referring to `target`, which is written. With `fold`, minima that could be put into the packed weights
+ * (block-sums.ts) are left out.
+ */
 export function relocate(
-  saved: { readonly model: string; readonly data: string },
+  saved: SavedModel,
   target: string,
-  manifest: Manifest,
+  packs: readonly PackedMatrix[],
+  fold: boolean,
 ): EncodedInitializer[] {
-  const packs = [...packLayout(manifest).values()].flat().map(({ matrix }) => matrix);
-  const loose = new Set(packs.filter(({ kind }) => kind === 'int8').map(({ name }) => `${name}.data`));
-  const source = openSync(saved.data, 'r');
-  const sink = openSync(target, 'w');
-  let end = 0;
-  const copy = (offset: number, length: number): number => {
-    const at = Math.ceil(end / ALIGNMENT) * ALIGNMENT;
-    const bytes = new Uint8Array(length);
-    readSync(source, bytes, 0, length, offset);
-    writeSync(sink, bytes, 0, length, at);
-    end = at + length;
-    return at;
-  };
+  const files = { source: openSync(saved.data, 'r'), sink: openSync(target, 'w') };
   try {
-    return decodeInitializers(readFileSync(saved.model))
-      .filter(({ name }) => !isGraphConstant(name))
-      .map((constant) => move(constant, !loose.has(constant.name), basename(target), copy));
+    const constants = decodeInitializers(readFileSync(saved.model)).filter(
+      ({ name }) => !isGraphConstant(name),
+    );
+    return new Relocation(files, basename(target), constants, packs).run(fold);
   } finally {
-    closeSync(source);
-    closeSync(sink);
+    closeSync(files.source);
+    closeSync(files.sink);
   }
 }
 
-function move(
-  constant: EncodedInitializer,
-  keepPacked: boolean,
-  location: string,
-  copy: (offset: number, length: number) => number,
-): EncodedInitializer {
-  const entries = externalData(constant);
-  if (entries.size === 0) return constant;
-  const moved = new Map([['location', location]]);
-  const length = Number(entries.get('length'));
-  moved.set('offset', String(copy(Number(entries.get('offset') ?? 0), length)));
-  moved.set('length', String(length));
-  for (const [key, value] of entries)
-    if (keepPacked && key.startsWith(PACKED)) moved.set(key, movePacked(value, copy));
-  return withExternalData(constant, moved);
-}
+class Relocation {
+  readonly #files: { readonly source: number; readonly sink: number };
+  readonly #location: string;
+  readonly #constants: readonly EncodedInitializer[];
+  readonly #packs: ReadonlyMap<string, PackedMatrix>;
+  readonly #entries: ReadonlyMap<string, ReadonlyMap<string, string>>;
+  readonly #folded = new Set<string>();
+  #end = 0;
 
-/** `kernel key|offset;length;...|offset;length;...`: one part for each buffer. */
-function movePacked(value: string, copy: (offset: number, length: number) => number): string {
-  const [key, ...buffers] = value.split('|');
-  const moved = buffers.map((buffer) => {
-    const [offset, length, ...rest] = buffer.split(';');
-    return [copy(Number(offset), Number(length)), length, ...rest].join(';');
-  });
-  return [key, ...moved].join('|');
+  constructor(
+    files: { readonly source: number; readonly sink: number },
+    location: string,
+    constants: readonly EncodedInitializer[],
+    packs: readonly PackedMatrix[],
+  ) {
+    this.#files = files;
+    this.#location = location;
+    this.#constants = constants;
+    this.#packs = new Map(packs.map((pack) => [`${pack.name}.data`, pack]));
+    this.#entries = new Map(constants.map((constant) => [constant.name, externalData(constant)]));
+  }
+
+  run(fold: boolean): EncodedInitializer[] {
+    const moved = this.#constants.map((constant) => this.#move(constant, fold));
+    return moved.filter(({ name }) => !this.#folded.has(name));
+  }
+
+  #move(constant: EncodedInitializer, fold: boolean): EncodedInitializer {
+    const entries = this.#entries.get(constant.name)!;
+    if (entries.size === 0) return constant;
+    const pack = this.#packs.get(constant.name);
+    const range = this.#range(constant.name);
+    const moved = new Map([
+      ['location', this.#location],
+      ['offset', String(this.#copy(this.#read(range)))],
+      ['length', String(range.length)],
+    ]);
+    for (const [key, value] of entries)
+      if (key.startsWith(PACKED) && pack?.kind !== 'int8')
+        moved.set(key, this.#movePacked(value, pack, fold));
+    return withExternalData(constant, moved);
+  }
+
+  /** `kernel key|offset;length;...|offset;length;...`: one part for each buffer. */
+  #movePacked(value: string, pack: PackedMatrix | undefined, fold: boolean): string {
+    const [key, ...buffers] = value.split('|');
+    const moved = buffers.map((buffer) => {
+      const [offset, length, ...rest] = buffer.split(';');
+      const bytes = this.#read({ offset: Number(offset), length: Number(length) });
+      if (fold && pack !== undefined && this.#fold(pack, bytes)) this.#folded.add(`${pack.name}.minima`);
+      return [this.#copy(bytes), length, ...rest].join(';');
+    });
+    return [key, ...moved].join('|');
+  }
+
+  #fold(pack: PackedMatrix, bytes: Uint8Array): boolean {
+    const names = [`${pack.name}.scales`, `${pack.name}.minima`];
+    const foldable = pack.kind === 'int4' && pack.minimaBlockSize === pack.blockSize;
+    if (!foldable || !names.every((name) => this.#entries.get(name)?.has('length'))) return false;
+    const [scales, minima] = names.map((name) => new Float32Array(this.#read(this.#range(name)).buffer));
+    return foldMinima(bytes, pack, scales!, minima!);
+  }
+
+  #range(name: string): Range {
+    const entries = this.#entries.get(name);
+    assert(entries !== undefined && entries.has('length'), `${name} is not among the saved constants`);
+    return { offset: Number(entries.get('offset') ?? 0), length: Number(entries.get('length')) };
+  }
+
+  #read({ offset, length }: Range): Uint8Array {
+    const bytes = new Uint8Array(length);
+    const count = readSync(this.#files.source, bytes, 0, length, offset);
+    assert(count === length, `the saved data end before ${offset + length}`);
+    return bytes;
+  }
+
+  #copy(bytes: Uint8Array): number {
+    const at = Math.ceil(this.#end / ALIGNMENT) * ALIGNMENT;
+    writeSync(this.#files.sink, bytes, 0, bytes.length, at);
+    this.#end = at + bytes.length;
+    return at;
+  }
 }

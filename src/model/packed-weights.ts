@@ -53,7 +53,7 @@ export function packWeights(artifactFolder: string, manifest: Manifest, path: st
     writer.indicators(layout);
     writer.vectors(manifest);
     return graphWeights(
-      layout,
+      new Map([...layout].map(([name, packs]) => [name, packs.map(({ matrix: packed }) => packed)])),
       (graph) => {
         for (const { name, type, shape, offset, length } of writer.constants)
           graph.external(name, type, shape, { location: basename(path), offset, length });
@@ -73,12 +73,12 @@ export function dataShape(pack: PackedMatrix): readonly number[] {
 }
 
 export function graphWeights(
-  layout: ReadonlyMap<string, readonly Pack[]>,
+  layout: ReadonlyMap<string, readonly PackedMatrix[]>,
   declare: (graph: GraphBuilder) => void,
   names: ReadonlySet<string>,
 ): GraphWeights {
   return {
-    packs: (name) => layout.get(name)!.map(({ matrix: packed }) => packed),
+    packs: (name) => layout.get(name)!,
     hasVector: (name) => names.has(name),
     declare,
   };

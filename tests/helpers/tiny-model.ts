@@ -42,7 +42,6 @@ export async function tinyModel(base: string, weights: 'f32' | 'q4' | 'q8' = 'f3
         prefillChunk: 16,
         maxWaiting: 64,
         prefixCacheBytes: 0,
-        exactBatching: true,
         plainLora: false,
         batchPrompts: true,
         ...options,

@@ -74,6 +74,7 @@ test('every command has help with an example, and none of it loads the server', 
     ['adapters', 'add'],
     ['adapters', 'remove'],
     ['chat'],
+    ['bench'],
   ]) {
     const { code, out, err } = await run([...words, '--help']);
     assert.equal(code, 0);
@@ -127,6 +128,7 @@ function fakeMain(close: () => Promise<void>, seen: Config[] = []): Main {
       writeFileSync(join(artifact, 'manifest.json'), '{}');
       return Promise.resolve(artifact);
     },
+    openModel: () => Promise.reject(new Error('a model was opened')),
   };
 }
 

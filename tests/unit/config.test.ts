@@ -50,7 +50,6 @@ test('the defaults', () => {
     allowRuntimeLora: false,
     runtimeLoraDir: null,
     prefixCache: true,
-    exactBatching: true,
     loraPath: 'grouped',
     logLevel: 'info',
   } satisfies Config);
@@ -110,7 +109,7 @@ test('the settings cannot be changed', () => {
 });
 
 test('all problems of all sources are told at once, each with its value and place', () => {
-  const file = configFile({ slots: 0, 'exact-batching': 'yes', slot: 3 });
+  const file = configFile({ slots: 0, 'prefix-cache': 'yes', slot: 3 });
   assert.deepEqual(
     problems({
       file,
@@ -128,7 +127,7 @@ test('all problems of all sources are told at once, each with its value and plac
       'Expected `slots` to be an integer from 1 to 256, got `0` (key slots in graft.json)',
       'Expected `context` to be an integer from 16 to 1048576, got `-1` (flag --context)',
       'Expected `threads` to be an integer from 1 to 1024, got `1.5` (flag --threads)',
-      'Expected `exact-batching` to be on or off, got `yes` (key exact-batching in graft.json)',
+      'Expected `prefix-cache` to be on or off, got `yes` (key prefix-cache in graft.json)',
     ],
   );
 });

@@ -1,0 +1,192 @@
+// `bench`: measures the raw graph and the server over it on this machine, in one run. The parts are in bench/; this is their order.
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Config, ConfigOf } from '../config.js';
+import { GatewayError } from '../errors.js';
+import { measureColdAdapter } from './bench/cold-adapter.js';
+import { LoadClient } from './bench/load-client.js';
+import { currentCommit, describeMachine } from './bench/machine.js';
+import { benchAdapters, loadLoras, measureLoad, measureRates, type Client } from './bench/measurement.js';
+import { asBlobs } from './bench/random-adapter.js';
+import { markdown, ratiosOf, type BenchReport, type Circumstances } from './bench/report.js';
+import { startServerProcess, type ServerProcess } from './bench/server-process.js';
+import { soakMarkdown, soak } from './bench/soak.js';
+import { median } from './bench/statistics.js';
+import { loraTarget, modelTarget, parsePeer, type Target } from './bench/target.js';
+import { NUM_ADAPTERS } from './bench/workload.js';
+import { ProgressUi } from './progress.js';
+import { INTERRUPTED, type Main, type OpenModel } from './serve.js';
+import { ServerClient } from './server-client.js';
+import type { Terminal } from './terminal.js';
+
+export type BenchConfig = ConfigOf<'bench'>;
+
+/** What every part of a run has at hand. */
+interface Run {
+  readonly options: BenchConfig;
+  readonly config: Config;
+  readonly terminal: Terminal;
+  readonly ui: ProgressUi;
+  readonly signal: AbortSignal;
+}
+
+const OWN_NAME = 'graft';
+
+/** Prints markdown, and writes JSON with `out`. 1 where requests failed or a soak left something behind. */
+export async function bench(
+  options: BenchConfig,
+  config: Config,
+  terminal: Terminal,
+  main: Main,
+): Promise<number> {
+  if (options.peer !== null) parsePeer(options.peer);
+  const interrupt = new AbortController();
+  const stop = terminal.onInterrupt(() => interrupt.abort());
+  const ui = new ProgressUi(terminal.stderr);
+  const run: Run = { options, config, terminal, ui, signal: interrupt.signal };
+  try {
+    const where = await circumstances(config);
+    const model = await main.openModel(await main.prepareModel(config, ui), {
+      ...config,
+      prefixCache: false,
+    });
+    try {
+      return options.soak === null ? await tables(run, model, where) : await soakRun(run, model, where);
+    } finally {
+      await model.dispose();
+    }
+  } catch (error) {
+    if (interrupt.signal.aborted) return INTERRUPTED;
+    throw error;
+  } finally {
+    stop();
+  }
+}
+
+async function tables(run: Run, model: OpenModel, where: Omit<Circumstances, 'model'>): Promise<number> {
+  const { options, signal, ui } = run;
+  const quick = options.quick;
+  const { server, start } = await startRepeatedly(run, quick ? 1 : 3);
+  const admin = new ServerClient(server.url);
+  try {
+    const clients = await clientsOf(run, server, model);
+    const files = benchAdapters(model);
+    for (const [i, one] of files.entries()) await admin.addAdapter(adapterName(i), asBlobs(one));
+    const rounds = quick ? 1 : options.rounds;
+    const measure = { model, clients, rounds, quick, signal, log: (line: string) => ui.log(line) };
+    const report: BenchReport = {
+      ...where,
+      model: `${model.name}, ${run.config.weights}`,
+      rounds,
+      targets: clients.map(({ target }) => target.name),
+      rates: await measureRates(measure, await loadLoras(model, files)),
+      load: await measureLoad(measure),
+      coldAdapter: await measureColdAdapter(
+        clients[0]!.client,
+        admin,
+        model.base.architecture,
+        quick ? 1 : 5,
+      ),
+      start,
+    };
+    await publish(run, markdown(report), { ...report, ratios: ratiosOf(report) });
+    const failed = report.load.flatMap(({ target, errors }) => (target === OWN_NAME ? errors : []));
+    if (failed.length > 0) ui.log(`${failed.length} requests failed, the first with ${failed[0]}`);
+    return failed.length > 0 ? 1 : 0;
+  } finally {
+    await removeAdapters(admin);
+    await server.stop();
+  }
+}
+
+async function soakRun(run: Run, model: OpenModel, where: Omit<Circumstances, 'model'>): Promise<number> {
+  const { signal, ui, options, config } = run;
+  const server = await startServerProcess(config, run.terminal.env);
+  try {
+    const result = await soak({
+      url: server.url,
+      arch: model.base.architecture,
+      minutes: options.soak!,
+      signal,
+      log: (line) => ui.log(line),
+    });
+    const circumstance = { ...where, model: `${model.name}, ${config.weights}` };
+    await publish(run, soakMarkdown(circumstance, result), { ...circumstance, soak: result });
+    return result.problems.length > 0 ? 1 : 0;
+  } finally {
+    await server.stop();
+  }
+}
+
+/** Starts the server `times` times over, and leaves the last one running. */
+async function startRepeatedly(
+  { config, terminal, ui, signal }: Run,
+  times: number,
+): Promise<{ server: ServerProcess; start: BenchReport['start'] }> {
+  const servers: ServerProcess[] = [];
+  for (let i = 0; i < times; i++) {
+    signal.throwIfAborted();
+    await servers.at(-1)?.stop();
+    ui.log(`start ${i + 1} of ${times}`);
+    servers.push(await startServerProcess(config, terminal.env));
+  }
+  const rssBytes = median(servers.map((server) => server.rssBytes));
+  return {
+    server: servers.at(-1)!,
+    start: {
+      readyMs: median(servers.map(({ readyMs }) => readyMs)),
+      rssMb: rssBytes === null ? null : rssBytes / 1e6,
+    },
+  };
+}
+
+async function clientsOf(
+  { options, signal }: Run,
+  { url }: ServerProcess,
+  model: OpenModel,
+): Promise<readonly Client[]> {
+  const own = modelTarget(OWN_NAME, url, model.name, adapterName);
+  const targets = [own, ...(options.peer === null ? [] : [await peerTarget(options.peer, options.peerMode)])];
+  return targets.map((target) => ({ target, client: new LoadClient(target.url, signal) }));
+}
+
+async function peerTarget(peer: string, mode: BenchConfig['peerMode']): Promise<Target> {
+  const { name, url } = parsePeer(peer);
+  if (mode === 'lora') return loraTarget(name, url);
+  const [base, ...adapters] = await new ServerClient(url).listModels();
+  if (base === undefined || adapters.length < NUM_ADAPTERS)
+    throw new GatewayError(
+      'invalid_config',
+      `Expected ${url}/v1/models to list a base and then ${NUM_ADAPTERS} adapters, got ${adapters.length} after the first`,
+      { param: 'peer' },
+    );
+  return modelTarget(name, url, base, (index) => adapters[index]!);
+}
+
+/** The names are the same in every run: one that was broken off leaves nothing that the next does not remove. */
+function adapterName(index: number): string {
+  return `benchmark-${index}`;
+}
+
+async function removeAdapters(admin: ServerClient): Promise<void> {
+  const known = await admin.listAdapters();
+  for (const { name } of known) if (name.startsWith('benchmark-')) await admin.removeAdapter(name);
+}
+
+async function circumstances(config: Config): Promise<Omit<Circumstances, 'model'>> {
+  const words = process.argv.slice(2).join(' ');
+  return {
+    machine: await describeMachine(),
+    command: `graft ${words}`,
+    commit: await currentCommit(),
+    date: new Date().toISOString(),
+    threads: config.threads,
+  };
+}
+
+async function publish({ options, terminal }: Run, text: string, content: object): Promise<void> {
+  terminal.stdout.write(`${text}\n`);
+  if (options.benchOut === null) return;
+  await mkdir(dirname(options.benchOut), { recursive: true });
+  await writeFile(options.benchOut, `${JSON.stringify(content, null, 2)}\n`);
+}

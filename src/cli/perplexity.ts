@@ -1,0 +1,73 @@
+// Perplexity of a text under a model: e to the mean of -log p of every token but the first of each window. Windows do not overlap.
+import type { Engine, SamplingParams } from '../engine/types.js';
+import { assert } from '../errors.js';
+
+export interface Perplexity {
+  readonly value: number;
+  readonly numWindows: number;
+  /** Tokens that were predicted. */
+  readonly numTokens: number;
+}
+
+/** The longest window, in tokens. */
+export const MAX_WINDOW = 1_024;
+
+const SAMPLING: SamplingParams = {
+  temperature: 0,
+  topP: 1,
+  topK: 0,
+  minP: 0,
+  frequencyPenalty: 0,
+  presencePenalty: 0,
+  repetitionPenalty: 1,
+  logitBias: new Map(),
+  seed: 0,
+  maxTokens: 1,
+  minTokens: 0,
+  ignoreEos: true,
+  stopTokenIds: [],
+  logprobs: null,
+};
+
+/** Pieces of at most `window` tokens; a last one of a single token, which predicts nothing, is left out. */
+export function windowsOf(tokens: readonly number[], window: number): readonly (readonly number[])[] {
+  const windows: (readonly number[])[] = [];
+  for (let start = 0; start + 1 < tokens.length; start += window)
+    windows.push(tokens.slice(start, start + window));
+  return windows;
+}
+
+/** The engine's context must hold a window and one token. `onWindow` is called after each. */
+export async function perplexity(
+  engine: Pick<Engine, 'generate'>,
+  windows: readonly (readonly number[])[],
+  signal: AbortSignal,
+  onWindow: (done: number) => void = () => undefined,
+): Promise<Perplexity> {
+  let sum = 0;
+  let numTokens = 0;
+  for (const [index, promptTokens] of windows.entries()) {
+    for (const logprob of await promptLogprobs(engine, promptTokens, signal)) {
+      sum -= logprob;
+      numTokens++;
+    }
+    onWindow(index + 1);
+  }
+  return { value: Math.exp(sum / numTokens), numWindows: windows.length, numTokens };
+}
+
+async function promptLogprobs(
+  engine: Pick<Engine, 'generate'>,
+  promptTokens: readonly number[],
+  signal: AbortSignal,
+): Promise<readonly number[]> {
+  const request = { promptTokens, adapter: null, sampling: SAMPLING, promptLogprobs: true, signal };
+  for await (const event of engine.generate(request)) {
+    signal.throwIfAborted();
+    if (event.type !== 'prompt') continue;
+    assert(event.promptLogprobs !== null, 'log-probabilities of the prompt were asked for');
+    return event.promptLogprobs.flatMap((entry) => (entry === null ? [] : [entry.logprob]));
+  }
+  signal.throwIfAborted();
+  throw new Error('the engine gave no prompt event');
+}

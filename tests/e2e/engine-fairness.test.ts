@@ -1,0 +1,120 @@
+// Slots are shared fairly between adapters and between old and new requests, and none is ever lost.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import { randomStream } from '../../src/engine/random.js';
+import { alone, assertSame, until } from '../helpers/engine-runs.js';
+import { randomLora, randomTokens } from '../helpers/random-lora.js';
+import { collect, request, tinyModel } from '../helpers/tiny-model.js';
+
+const VOCAB = 320;
+const model = await tinyModel('llama-tied');
+after(() => model.dispose());
+const arch = model.artifact.manifest.architecture;
+
+test('8 adapters of 3 requests at 4 slots: none waits for another to run dry', async () => {
+  const engine = await model.open({ slots: 4 });
+  const answered: number[] = [];
+  const adapters = Array.from({ length: 8 }, (_, i) => randomLora(arch, 60 + i));
+  const all = adapters.flatMap((adapter, i) =>
+    [0, 1, 2].map(async (j) => {
+      const prompt = randomTokens(10 * i + j, 5, VOCAB);
+      await collect(engine.engine.generate(request(prompt, { adapter, sampling: { maxTokens: 6 } })));
+      answered.push(i);
+    }),
+  );
+  await Promise.all(all);
+  const lastFirst = Math.max(...adapters.map((_, i) => answered.indexOf(i)));
+  const firstLast = Math.min(...adapters.map((_, i) => answered.lastIndexOf(i)));
+  assert(lastFirst < firstLast, `answers came in the order ${answered.join(' ')}`);
+  await engine.dispose();
+});
+
+test('one request of a second adapter does not wait behind the queue of the first', async () => {
+  const engine = await model.open({ slots: 2 });
+  const answered: string[] = [];
+  const ask = async (label: string, seed: number): Promise<void> => {
+    const adapter = randomLora(arch, label === 'crowd' ? 71 : 72);
+    await collect(engine.engine.generate(request(randomTokens(seed, 5, VOCAB), { adapter })));
+    answered.push(label);
+  };
+  await Promise.all([...Array.from({ length: 12 }, (_, i) => ask('crowd', i)), ask('single', 99)]);
+  assert(answered.indexOf('single') < 4, answered.join(' '));
+  await engine.dispose();
+});
+
+test('a long prompt is not overtaken by short ones that come after it', async () => {
+  const engine = await model.open({ slots: 4, prefillChunk: 4, batchPrompts: false });
+  let numShort = 0;
+  const stop = new AbortController();
+  const clients = Array.from({ length: 8 }, async (_, seed) => {
+    for (; !stop.signal.aborted && numShort < 300; numShort++)
+      await collect(
+        engine.engine.generate(request(randomTokens(seed, 4, VOCAB), { sampling: { maxTokens: 3 } })),
+      );
+  });
+  await until(() => numShort >= 16, 'short requests under way');
+  const adapter = randomLora(arch, 73);
+  await collect(
+    engine.engine.generate(request(randomTokens(5, 60, VOCAB), { adapter, sampling: { maxTokens: 1 } })),
+  );
+  const during = numShort;
+  stop.abort();
+  await Promise.all(clients);
+  assert(during < 16 + 8, `${during - 16} short requests were answered meanwhile`);
+  await engine.dispose();
+});
+
+test('random workloads with cancellations: no slot is lost, every request ends once, the survivors are right', async () => {
+  const loras = [81, 82, 83].map((seed) => randomLora(arch, seed, { rank: 4 * (seed - 80) }));
+  for (const seed of [1, 2, 3]) {
+    const random = randomStream(seed);
+    const below = (n: number): number => Math.floor(random() * n);
+    const engine = await model.open({ slots: 3, prefillChunk: 8, prefixCacheBytes: 60_000 });
+    const { engine: e } = engine;
+    const items = Array.from({ length: 24 }, (_, i) => {
+      const controller = new AbortController();
+      const item = request(randomTokens(below(4), 1 + below(40), VOCAB), {
+        adapter: [null, ...loras][below(4)]!,
+        signal: controller.signal,
+        sampling: { maxTokens: 1 + below(12) },
+      });
+      return { item, controller, cancelAfter: i % 3 === 0 ? below(40) : null };
+    });
+    const results = items.map(({ item }) => collect(e.generate(item)));
+    const cancelled = items.map(async ({ controller, cancelAfter }) => {
+      if (cancelAfter === null) return;
+      const at = e.stats().numSteps + cancelAfter;
+      await until(
+        () => e.stats().numSteps >= at || e.stats().numRunning + e.stats().numWaiting === 0,
+        'turn',
+      );
+      controller.abort();
+    });
+    const ends = await Promise.all(results);
+    await Promise.all(cancelled);
+    await until(() => e.stats().numRunning === 0, 'all slots free');
+    assert.equal(e.stats().numWaiting, 0);
+    assert(
+      ends.every(
+        ({ finish }, i) => finish === 'length' || (finish === 'cancelled' && items[i]!.cancelAfter !== null),
+      ),
+    );
+
+    const whole = items
+      .filter((_, i) => ends[i]!.finish === 'length')
+      .map(({ item }) => ({ ...item, signal: new AbortController().signal }));
+    const reference = await model.open();
+    const expected = await alone(reference, whole);
+    ends
+      .filter(({ finish }) => finish === 'length')
+      .forEach((result, i) => assertSame(result, expected[i]!, `seed ${seed}, survivor ${i}`));
+    const full = Array.from({ length: 3 }, () =>
+      collect(e.generate(request([1, 2, 3], { sampling: { maxTokens: 60 } }))),
+    );
+    await until(() => e.stats().numRunning === 3, 'all slots usable');
+    await Promise.all(full);
+    await engine.dispose();
+    await reference.dispose();
+    assert.equal(engine.liveHandles(), 0);
+  }
+});
