@@ -21,7 +21,7 @@ export function run(command, args, options = {}) {
 
 /** `npm ci` when the lock file is not the one that node_modules was made from. */
 export function install() {
-  requireNode(20);
+  requireNode(20, 12);
   const stamp = join(root, 'node_modules', '.installed-from');
   const lock = createHash('sha256')
     .update(readFileSync(join(root, 'package-lock.json')))
@@ -49,8 +49,9 @@ function newestMtime(folder) {
   );
 }
 
-function requireNode(major) {
-  if (Number(process.versions.node.split('.')[0]) >= major) return;
-  console.error(`Node ${major} or newer is needed, this is ${process.versions.node}.`);
+function requireNode(major, minor) {
+  const [haveMajor, haveMinor] = process.versions.node.split('.').map(Number);
+  if (haveMajor > major || (haveMajor === major && haveMinor >= minor)) return;
+  console.error(`Node ${major}.${minor} or newer is needed, this is ${process.versions.node}.`);
   process.exit(1);
 }

@@ -71,9 +71,16 @@ export async function startServer(config: Config, ui: Ui): Promise<{ url: string
 /** A converted model with an engine over it, for commands that compute without a server. */
 export async function openModel(folder: string, config: Config): Promise<OpenModel> {
   const artifact = openArtifact(folder);
-  const { engine, runner, dispose } = await openConfiguredEngine(artifact, config);
+  const open = await openConfiguredEngine(artifact, config);
   const base = adapterBase(artifact);
-  return { name: base.name, base, tokenizer: openTokenizer(folder), engine, runner, dispose };
+  return {
+    name: base.name,
+    base,
+    tokenizer: openTokenizer(folder),
+    engine: open.engine,
+    runner: open.runner,
+    dispose: () => open.dispose(),
+  };
 }
 
 /** Downloads and converts the model once; returns the artifact's folder. */
@@ -119,14 +126,13 @@ async function artifactName(source: ModelSource, weights: string): Promise<strin
 }
 
 async function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenEngine> {
-  const { contextLength } = artifact.manifest.architecture;
   return openEngine({
     artifactFolder: artifact.folder,
     manifest: artifact.manifest,
     embedding: artifact.readEmbeddingTable(),
     threads: config.threads,
     slots: config.slots,
-    contextLength: config.context ?? Math.min(DEFAULT_CONTEXT, contextLength),
+    contextLength: contextOf(artifact, config.context),
     prefillChunk: config.prefillChunk,
     maxWaiting: config.queue,
     prefixCacheBytes: config.prefixCache ? PREFIX_CACHE_BYTES : 0,
@@ -135,17 +141,32 @@ async function openConfiguredEngine(artifact: Artifact, config: Config): Promise
   });
 }
 
+/** Dynamic rope scaling is made to reach further than the checkpoint's own length; nothing else is. */
+function contextOf({ manifest }: Artifact, asked: number | null): number {
+  const { contextLength, ropeScaling } = manifest.architecture;
+  if (asked === null) return Math.min(DEFAULT_CONTEXT, contextLength);
+  if (asked > contextLength && ropeScaling?.type !== 'dynamic')
+    throw new GatewayError(
+      'invalid_config',
+      `Expected \`context\` to be at most ${contextLength}, what ${manifest.name} was made for, got ${asked}.`,
+      { param: 'context' },
+    );
+  return asked;
+}
+
 /** The runtime is no part of the server's protocol, so its gauge is made here. */
-function createMetricsRegistry({ liveHandles }: OpenEngine): Registry {
+function createMetricsRegistry(open: OpenEngine): Registry {
   const registry = new Registry();
-  const handles: Gauge = new Gauge({
-    name: 'runtime_native_handles',
-    help: 'Native tensors and sessions that are alive',
-    registers: [registry],
-    collect() {
-      this.set(liveHandles());
-    },
-  });
+  registry.registerMetric(
+    new Gauge({
+      name: 'runtime_native_handles',
+      help: 'Native tensors and sessions that are alive',
+      registers: [],
+      collect() {
+        this.set(open.liveHandles());
+      },
+    }),
+  );
   return registry;
 }
 

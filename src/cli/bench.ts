@@ -1,4 +1,5 @@
 // `bench`: measures the raw graph and the server over it on this machine, in one run. The parts are in bench/; this is their order.
+import { setMaxListeners } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Config, ConfigOf } from '../config.js';
@@ -41,6 +42,7 @@ export async function bench(
 ): Promise<number> {
   if (options.peer !== null) parsePeer(options.peer);
   const interrupt = new AbortController();
+  setMaxListeners(0, interrupt.signal); // every request under way listens
   const stop = terminal.onInterrupt(() => interrupt.abort());
   const ui = new ProgressUi(terminal.stderr);
   const run: Run = { options, config, terminal, ui, signal: interrupt.signal };
@@ -94,8 +96,11 @@ async function tables(run: Run, model: OpenModel, where: Omit<Circumstances, 'mo
     if (failed.length > 0) ui.log(`${failed.length} requests failed, the first with ${failed[0]}`);
     return failed.length > 0 ? 1 : 0;
   } finally {
-    await removeAdapters(admin);
-    await server.stop();
+    try {
+      await removeAdapters(admin);
+    } finally {
+      await server.stop();
+    }
   }
 }
 
@@ -125,8 +130,8 @@ async function startRepeatedly(
 ): Promise<{ server: ServerProcess; start: BenchReport['start'] }> {
   const servers: ServerProcess[] = [];
   for (let i = 0; i < times; i++) {
-    signal.throwIfAborted();
     await servers.at(-1)?.stop();
+    signal.throwIfAborted();
     ui.log(`start ${i + 1} of ${times}`);
     servers.push(await startServerProcess(config, terminal.env));
   }

@@ -61,7 +61,7 @@ export interface EngineStats {
   readonly numRunning: number;
   readonly numWaiting: number;
   readonly numSlots: number;
-  /** Share of the K/V rows' tokens that hold live sequences or cached prefixes, 0..1. */
+  /** Share of the slots' K/V that running sequences fill, 0..1. */
   readonly kvUsage: number;
   readonly prefixCacheQueriedTokens: number;
   readonly prefixCacheHitTokens: number;

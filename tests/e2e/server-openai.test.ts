@@ -2,7 +2,7 @@
 // every form of upload, all kinds of them in one batch, combinations, and refusals.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import OpenAI, { BadRequestError, NotFoundError } from 'openai';
+import { BadRequestError, NotFoundError, type OpenAI } from 'openai';
 import { adapterFiles } from '../helpers/adapter-fixtures.js';
 import { tarGzFile, zipFile } from '../helpers/format-files.js';
 import {

@@ -81,20 +81,20 @@ test('everything acknowledged survives kill -9 of the server', async (t) => {
   for (const numToLive of [3, 8]) {
     const server = await spawnServer(t, dataDir);
     let numAcknowledged = 0;
-    let ended: ReturnType<typeof server.end> | null = null;
+    const kill: { ended: ReturnType<typeof server.end> | null } = { ended: null };
     const uploader = async (name: string): Promise<void> => {
-      while (ended === null) {
+      while (kill.ended === null) {
         const files = peftFiles({ ...config, revision: `${numUploads++}` }, weights);
         const response = await upload(server.url, name, files);
         assert.equal(response.status, 201);
         acknowledged.set(name, JSON.parse(await response.text()));
-        if (++numAcknowledged === numToLive) ended = server.end('SIGKILL');
+        if (++numAcknowledged === numToLive) kill.ended = server.end('SIGKILL');
       }
     };
     const uploads = await Promise.allSettled(['x', 'y', 'z'].map(uploader));
     for (const result of uploads)
       if (result.status === 'rejected') assert(result.reason instanceof TypeError, String(result.reason));
-    assert.deepEqual(await ended, [null, 'SIGKILL']);
+    assert.deepEqual(await kill.ended, [null, 'SIGKILL']);
 
     const after = await runServer(t, { dataDir });
     assert.deepEqual([...after.progress], []);

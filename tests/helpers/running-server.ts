@@ -44,6 +44,11 @@ export async function runServer(
   const own = flags['dataDir'] === undefined ? mkdtempSync(join(tmpdir(), 'server-')) : null;
   const given = { model: BASE_FOLDER, weights: 'f32', threads: '1', slots: '8', port: '0', dataDir: own };
   const config = readConfig('serve', { flags: { ...given, ...flags }, env: {}, file: null, cwd: '/' });
+  let close = (): Promise<void> => Promise.resolve();
+  cleanup.after(async () => {
+    await close();
+    if (own !== null) rmSync(own, { recursive: true, force: true });
+  });
   const progress = new Set<string>();
   const log: string[] = [];
   const server = await startServer(config, {
@@ -51,11 +56,7 @@ export async function runServer(
     log: (line) => log.push(line),
   });
   let closed: Promise<void> | null = null;
-  const close = () => (closed ??= server.close());
-  cleanup.after(async () => {
-    await close();
-    if (own !== null) rmSync(own, { recursive: true, force: true });
-  });
+  close = () => (closed ??= server.close());
   return { url: server.url, client: clientOf(server.url), dataDir: config.dataDir, progress, log, close };
 }
 

@@ -12,6 +12,8 @@ export interface Answer {
   /** When each piece of text came; empty where the answer was not streamed. */
   readonly pieceMs: readonly number[];
   readonly numTokens: number;
+  /** Prompt tokens that a cache saved; 0 where the server does not say. */
+  readonly numCachedTokens: number;
 }
 
 export interface LoadRun {
@@ -20,10 +22,13 @@ export interface LoadRun {
   readonly errors: readonly string[];
 }
 
-const usage = z.object({ completion_tokens: z.number() });
+const usage = z.object({
+  completion_tokens: z.number(),
+  prompt_tokens_details: z.object({ cached_tokens: z.number().nullish() }).nullish(),
+});
 const event = z.object({
   usage: usage.nullish(),
-  error: z.unknown(),
+  error: z.unknown().optional(),
   choices: z
     .array(
       z.object({ text: z.string().nullish(), delta: z.object({ content: z.string().nullish() }).nullish() }),
@@ -49,10 +54,14 @@ export class LoadClient {
       throw new Error(`${response.statusCode} ${(await readAll(response)).slice(0, 300)}`);
     const pieceMs: number[] = [];
     let numTokens: number | null = null;
+    let numCachedTokens = 0;
     const see = (data: string): void => {
       const { usage: counted, error, choices } = event.parse(JSON.parse(data));
       if (error !== undefined) throw new Error(JSON.stringify(error).slice(0, 300));
-      if (counted) numTokens = counted.completion_tokens;
+      if (counted) {
+        numTokens = counted.completion_tokens;
+        numCachedTokens = counted.prompt_tokens_details?.cached_tokens ?? 0;
+      }
       if (hasText(choices)) pieceMs.push(performance.now());
     };
     if (body['stream'] === true) await readEvents(response, see);
@@ -62,6 +71,7 @@ export class LoadClient {
       endMs: performance.now(),
       pieceMs: body['stream'] === true ? pieceMs : [],
       numTokens: numTokens ?? pieceMs.length,
+      numCachedTokens,
     };
   }
 

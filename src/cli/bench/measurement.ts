@@ -24,7 +24,7 @@ export interface MeasureOptions {
   readonly rounds: number;
   readonly quick: boolean;
   readonly signal: AbortSignal;
-  log(line: string): void;
+  readonly log: (line: string) => void;
 }
 
 /** Files of the adapters with which everything is measured, in the order of their numbers. */
@@ -50,13 +50,13 @@ export async function measureRates(
   loras: readonly LoraAdapter[],
 ): Promise<readonly RateRow[]> {
   const rows: RateRow[] = [];
-  for (const work of WORKS) {
+  for (const [index, work] of WORKS.entries()) {
     const raw: number[] = [];
     const http = new Map<string, number[]>(options.clients.map(({ target }) => [target.name, []]));
     for (let round = 0; round < options.rounds; round++) {
       options.signal.throwIfAborted();
       options.log(`round ${round + 1} of ${options.rounds}: ${workName(work)}`);
-      const settings = rateSettings(options, round);
+      const settings = rateSettings(options, round * WORKS.length + index);
       raw.push(await rawRate(options.model.runner, work, loras, settings));
       for (const client of options.clients) {
         const rate = await rateOf(client, work, settings, options);
@@ -101,11 +101,11 @@ async function rateOf(
   }
 }
 
-function rateSettings({ model, quick }: MeasureOptions, round: number): RateSettings {
+function rateSettings({ model, quick }: MeasureOptions, seed: number): RateSettings {
   return {
-    seed: round,
+    seed,
     vocabSize: model.base.architecture.vocabSize,
-    decodeTokens: quick ? 16 : 96,
+    decodeTokens: quick ? 40 : 96,
     prefills: quick ? 1 : 4,
   };
 }

@@ -1,6 +1,7 @@
 // Tokens a second of one kind of work, the raw graph's and through HTTP: the same work on both, so that they can be divided.
 import type { LoraAdapter } from '../../adapters/types.js';
 import type { ModelRunner } from '../../engine/model-runner.js';
+import { assert } from '../../errors.js';
 import { closedLoop, type Answer, type LoadClient } from './load-client.js';
 import type { Target } from './target.js';
 import { NUM_ADAPTERS, tokenIds } from './workload.js';
@@ -13,6 +14,7 @@ export interface Work {
 }
 
 export interface RateSettings {
+  /** Another for each work and round, or a server would know the prompts. */
   readonly seed: number;
   readonly vocabSize: number;
   /** Steps timed, or new tokens of each sequence. */
@@ -85,6 +87,8 @@ export async function httpRate(
     }),
   );
   if (run.errors.length > 0) throw new Error(`${target.name}: ${run.errors[0]}`);
+  const cached = run.answers.reduce((sum, { numCachedTokens }) => sum + numCachedTokens, 0);
+  assert(kind === 'decode' || cached === 0, `${cached} tokens of prompts that were to be new were cached`);
   return kind === 'decode' ? sharedDecodeRate(run.answers) : perSecond(count * PROMPT_TOKENS, run.wallMs);
 }
 
@@ -104,8 +108,8 @@ export function sharedDecodeRate(answers: readonly Answer[]): number | null {
 }
 
 export function workName({ kind, rows, adapters }: Work): string {
-  const with_ = adapters === 0 ? 'base' : adapters === 1 ? 'one LoRA r16' : `${adapters} LoRA r16`;
-  return `${kind}, ${rows} at once, ${with_}`;
+  const who = adapters === 0 ? 'base' : adapters === 1 ? 'one LoRA r16' : `${adapters} LoRA r16`;
+  return `${kind}, ${rows} at once, ${who}`;
 }
 
 function adapterOf({ adapters }: Work, row: number): number | null {

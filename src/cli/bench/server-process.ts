@@ -2,7 +2,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { fileKey, type Config, type OptionKey } from '../../config.js';
+import { fileKey, type Config, type ConfigOf } from '../../config.js';
 import { assert, GatewayError } from '../../errors.js';
 import { optionsOf } from '../read-config.js';
 import { readMetrics, sumOf } from './metrics-text.js';
@@ -16,6 +16,8 @@ export interface ServerProcess {
   stop(): Promise<void>;
 }
 
+type Shared = keyof Config & keyof ConfigOf<'bench'>;
+
 /** Runs `serve` of this same program. Throws unavailable where it ends before it listens. */
 export async function startServerProcess(
   config: Config,
@@ -27,7 +29,12 @@ export async function startServerProcess(
   const child = spawn(
     process.execPath,
     [...process.execArgv, entry, 'serve', '--port', '0', '--log-level', 'warn', ...serveFlags(config)],
-    { stdio: ['ignore', 'pipe', 'inherit'], env: withoutOwnOptions(env) },
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: withoutOwnOptions(env),
+      // A group of its own: an interrupt at the keyboard reaches the bench, which tidies up and then stops the server.
+      detached: process.platform !== 'win32',
+    },
   );
   const stop = () => stopProcess(child);
   try {
@@ -45,12 +52,16 @@ export async function startServerProcess(
 export function serveFlags(config: Config): readonly string[] {
   const served = new Set(optionsOf('serve'));
   return optionsOf('bench')
-    .filter((key): key is OptionKey & keyof Config => served.has(key))
+    .filter((key): key is Shared => served.has(key))
     .flatMap((key) => {
       const value = config[key];
       if (value === null) return [];
-      return [`--${fileKey(key)}`, typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value)];
+      return [`--${fileKey(key)}`, flagText(value)];
     });
+}
+
+function flagText(value: string | number | boolean): string {
+  return typeof value === 'boolean' ? (value ? 'on' : 'off') : String(value);
 }
 
 /** Everything that holds is in the flags. */

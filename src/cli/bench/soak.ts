@@ -16,7 +16,7 @@ export interface SoakOptions {
   readonly arch: Architecture;
   readonly minutes: number;
   readonly signal: AbortSignal;
-  log(line: string): void;
+  readonly log: (line: string) => void;
 }
 
 export interface SoakSample {
