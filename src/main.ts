@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { Gauge, Registry } from 'prom-client';
 import { adapterFiles, hashAdapter } from './adapters/adapter-files.js';
 import { readAdapterFolder } from './adapters/adapter-folder.js';
-import type { AdapterBase } from './adapters/base.js';
+import { adapterBase } from './adapters/base.js';
 import { createPacer } from './adapters/pacer.js';
 import { createAdapterService, type LocalAdapterService } from './adapters/service.js';
 import type { OpenModel } from './cli/serve.js';
@@ -168,18 +168,6 @@ function createMetricsRegistry(open: OpenEngine): Registry {
     }),
   );
   return registry;
-}
-
-function adapterBase(artifact: Artifact): AdapterBase {
-  const { manifest } = artifact;
-  const { architecture, baseHash, name } = manifest;
-  return {
-    architecture,
-    baseHash,
-    name,
-    weight: (matrix) => artifact.readMatrixF32(matrix),
-    bias: (matrix) => (manifest.vectors[`${matrix}.bias`] ? artifact.readVector(`${matrix}.bias`) : null),
-  };
 }
 
 async function registerFolder(adapters: LocalAdapterService, name: string, path: string): Promise<void> {

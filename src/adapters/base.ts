@@ -1,6 +1,7 @@
 // What reading an adapter needs to know of the base model: its sizes, its identity, and the few weights that some methods depend on.
 
 import { type Architecture, type Projection, projectionPath } from '../model/architecture.js';
+import type { Artifact } from '../model/artifact-reader.js';
 
 export interface AdapterBase {
   readonly architecture: Architecture;
@@ -12,6 +13,18 @@ export interface AdapterBase {
   weight(name: string): Float32Array;
   /** A projection's bias [out], or null where it has none; the same names as weight(). */
   bias(name: string): Float32Array | null;
+}
+
+/** The base as a converted model holds it. */
+export function adapterBase(artifact: Artifact): AdapterBase {
+  const { architecture, baseHash, name, vectors } = artifact.manifest;
+  return {
+    architecture,
+    baseHash,
+    name,
+    weight: (matrix) => artifact.readMatrixF32(matrix),
+    bias: (matrix) => (vectors[`${matrix}.bias`] ? artifact.readVector(`${matrix}.bias`) : null),
+  };
 }
 
 /** One of the seven projections of one block. */

@@ -30,12 +30,12 @@ export function targetSites(
   const others = otherModules(arch);
   const names = [...sites.map((entry) => entry.module), ...others];
   const targets = namesField(fields, TARGETS) ?? defaults;
-  const excluded = selectNames(fields, 'exclude_modules', namesField(fields, 'exclude_modules') ?? [], names);
+  const excluded = selectNames('exclude_modules', namesField(fields, 'exclude_modules') ?? [], names);
   const inLayers = layerFilter(fields, typeof targets === 'string', names);
   const selected =
     targets === 'all-linear'
       ? new Set(sites.map((entry) => entry.module))
-      : selectNames(fields, TARGETS, targets, names);
+      : selectNames(TARGETS, targets, names);
   const isTargeted = (name: string) => selected.has(name) && !excluded.has(name) && inLayers(name);
   const foreign = others.find(isTargeted);
   if (foreign !== undefined)
@@ -53,8 +53,7 @@ export function targetSites(
 }
 
 /** A list's entries match whole names and suffixes after a dot, a string is a regular expression for whole names. */
-export function selectNames(
-  fields: ConfigFields,
+function selectNames(
   key: string,
   selector: string | readonly string[],
   names: readonly string[],

@@ -29,7 +29,6 @@ export interface OpenEngineOptions {
 export interface OpenEngine {
   readonly engine: ServingEngine;
   readonly runner: ModelRunner;
-  readonly runtime: Runtime;
   /** Native objects still alive; 0 after dispose. */
   liveHandles(): number;
   dispose(): Promise<void>;
@@ -76,7 +75,6 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
   return {
     engine,
     runner,
-    runtime,
     liveHandles: () => runtime.liveHandles,
     dispose: async () => {
       await engine.dispose();

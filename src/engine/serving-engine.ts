@@ -6,7 +6,7 @@ import { assert, GatewayError } from '../errors.js';
 import type { Architecture } from '../model/architecture.js';
 import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
 import type { ModelRunner } from './model-runner.js';
-import type { PrefixCache } from './prefix-cache.js';
+import { BLOCK_TOKENS, type PrefixCache } from './prefix-cache.js';
 import { checkRequest } from './request-check.js';
 import { tokenLogprob } from './sampler.js';
 import { adapterKey, nextRun, nextToAdmit, type Run, type SchedulerLimits } from './scheduler.js';
@@ -238,10 +238,10 @@ export class ServingEngine implements Engine {
       });
     if (sequence.promptLogprobs !== null) return;
     const hit = prefixCache.lookup(cacheRoot(adapter), tokens, numPrompt - 1);
-    const size = hit.blocks.length === 0 ? 0 : hit.numTokens / hit.blocks.length;
-    hit.blocks.forEach((values, i) =>
-      kv.write(row, numVirtual + i * size, numVirtual + (i + 1) * size, values),
-    );
+    hit.blocks.forEach((values, i) => {
+      const start = numVirtual + i * BLOCK_TOKENS;
+      kv.write(row, start, start + BLOCK_TOKENS, values);
+    });
     sequence.numComputed = hit.numTokens;
     sequence.numCached = hit.numTokens;
   }

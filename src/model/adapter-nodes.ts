@@ -9,8 +9,7 @@
 
 import { int, type GraphBuilder } from '../graph/builder.js';
 
-export const LORA_FORMS = ['none', 'single', 'grouped', 'plain'] as const;
-export type LoraForm = (typeof LORA_FORMS)[number];
+export type LoraForm = 'none' | 'single' | 'grouped' | 'plain';
 
 export interface GroupShape {
   /** Unique prefix: `layers.3.qkv`. */

@@ -67,7 +67,7 @@ export function packWeights(artifactFolder: string, manifest: Manifest, path: st
 }
 
 /** Shape of a quantized pack's codes: [rows, blocks, bytes a block]. */
-export function dataShape(pack: PackedMatrix): readonly number[] {
+function dataShape(pack: PackedMatrix): readonly number[] {
   const blockBytes = pack.kind === 'int4' ? pack.blockSize / 2 : pack.blockSize;
   return [pack.rows, Math.ceil(pack.cols / pack.blockSize), blockBytes];
 }

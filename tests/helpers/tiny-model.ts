@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openEngine, type OpenEngine, type OpenEngineOptions } from '../../src/engine/open-engine.js';
+import { adapterBase } from '../../src/adapters/base.js';
 import { readPeft } from '../../src/adapters/peft.js';
 import type { ServingAdapter } from '../../src/adapters/types.js';
 import type { GenerationEvent, GenerationRequest, SamplingParams } from '../../src/engine/types.js';
@@ -57,17 +58,6 @@ export async function tinyModel(base: string, weights: 'f32' | 'q4' | 'q8' = 'f3
       return content.kind === 'prompt' ? engine.computePrefix(content) : content;
     },
     dispose: () => rmSync(folder, { recursive: true, force: true }),
-  };
-}
-
-function adapterBase(artifact: Artifact): Parameters<typeof readPeft>[1] {
-  const { manifest } = artifact;
-  return {
-    architecture: manifest.architecture,
-    baseHash: manifest.baseHash,
-    name: manifest.name,
-    weight: (name) => artifact.readMatrixF32(name),
-    bias: (name) => (manifest.vectors[`${name}.bias`] ? artifact.readVector(`${name}.bias`) : null),
   };
 }
 
