@@ -2,6 +2,7 @@
 
 import { type Architecture, type Projection, projectionPath } from '../model/architecture.js';
 import type { Artifact } from '../model/artifact-reader.js';
+import type { StoredMatrix } from '../model/stored-matrix.js';
 
 export interface AdapterBase {
   readonly architecture: Architecture;
@@ -9,9 +10,9 @@ export interface AdapterBase {
   readonly baseHash: string;
   /** As listed in /v1/models; no adapter may take it. */
   readonly name: string;
-  /** A projection's matrix as it is served (dequantized), row-major [out, in]; named as in the manifest: `layers.0.self_attn.q_proj`. */
-  weight(name: string): Float32Array;
-  /** A projection's bias [out], or null where it has none; the same names as weight(). */
+  /** A projection's matrix [out, in] as it is served (dequantized by the row); named as in the manifest: `layers.0.self_attn.q_proj`. */
+  matrix(name: string): StoredMatrix;
+  /** A projection's bias [out], or null where it has none; the same names as matrix(). */
   bias(name: string): Float32Array | null;
 }
 
@@ -22,7 +23,7 @@ export function adapterBase(artifact: Artifact): AdapterBase {
     architecture,
     baseHash,
     name,
-    weight: (matrix) => artifact.readMatrixF32(matrix),
+    matrix: (matrix) => artifact.openMatrix(matrix),
     bias: (matrix) => (vectors[`${matrix}.bias`] ? artifact.readVector(`${matrix}.bias`) : null),
   };
 }

@@ -6,10 +6,11 @@ import { CONFIG_FILE } from './adapter-files.js';
 import { type AdapterBase, type Site } from './base.js';
 import { type ConfigFields, countField, flagField, numberField, valueText } from './config-fields.js';
 import { doraScale } from './dora.js';
-import { isZero, lowRankDelta } from './low-rank.js';
+import { isZero, lowRankDelta, type Matrix } from './low-rank.js';
 import type { Pacer } from './pacer.js';
 import { type AdapterTensor, ofAdapter, ofBase, type PeftTensors } from './peft-tensors.js';
 import { invalidAdapter } from './refusal.js';
+import { createRowLengths, type RowLengths } from './row-lengths.js';
 import { ranksAndAlphas, type SiteDelta, type SitePlan } from './site-plan.js';
 import { allSites, targetSites } from './target-modules.js';
 
@@ -19,10 +20,11 @@ export function planLora(fields: ConfigFields, tensors: PeftTensors, base: Adapt
   const options = loraOptions(fields);
   const targets = targetSites(fields, base.architecture, DEFAULT_TARGETS);
   const scales = ranksAndAlphas(fields, targets, { rank: options.rank, alpha: options.alpha });
+  const rowLengths = options.dora ? createRowLengths() : null;
   const plans = targets.map((site, index) => {
     const { rank, alpha } = scales[index]!;
     const scale = alpha / (options.rslora ? Math.sqrt(rank) : rank);
-    return planTarget(site, rank, scale, options, tensors, base);
+    return planTarget(site, rank, scale, options, tensors, base, rowLengths);
   });
   const targeted = new Set(targets.map((site) => site.module));
   const others = options.bias === 'all' ? allSites(base.architecture) : [];
@@ -72,12 +74,13 @@ function planTarget(
   options: LoraOptions,
   tensors: PeftTensors,
   base: AdapterBase,
+  rowLengths: RowLengths | null,
 ): SitePlan {
   const [out, input] = projectionShape(base.architecture, site.projection);
   const a = tensors.take(`${site.module}.lora_A.weight`, [ofAdapter(rank), ofBase(input)]);
   const b = tensors.take(`${site.module}.lora_B.weight`, [ofBase(out), ofAdapter(rank)]);
   const addedBias = options.loraBias ? tensors.take(`${site.module}.lora_B.bias`, [ofBase(out)]) : null;
-  const magnitude = options.dora ? tensors.take(`${site.module}.lora_magnitude_vector`, [ofBase(out)]) : null;
+  const dora = rowLengths === null ? null : planDora(site, rowLengths, tensors, base);
   const trainedBias =
     options.bias === 'none' ? null : takeBias(site, ['base_layer.bias', 'bias'], tensors, base);
 
@@ -85,8 +88,7 @@ function planTarget(
     const right = { rows: rank, cols: input, data: a.read() };
     const left = { rows: out, cols: rank, data: b.read() };
     const isNull = scale === 0 || isZero(right.data) || isZero(left.data);
-    const outScale =
-      magnitude === null ? null : await doraScale(site, base, left, right, scale, magnitude.read(), pacer);
+    const outScale = dora === null ? null : await dora(left, right, scale, pacer);
     const bias = sumOrNull(
       trainedBias === null ? null : biasChange(site, trainedBias, base),
       addedBias === null ? null : addedBias.read().map((value) => value * scale),
@@ -95,6 +97,16 @@ function planTarget(
     return { lora: isNull ? null : lowRankDelta(left, right, scale), affine };
   }
   return { site, build };
+}
+
+/** The factors [out] on the output, or null where all are 1. */
+function planDora(site: Site, rowLengths: RowLengths, tensors: PeftTensors, base: AdapterBase) {
+  const [out] = projectionShape(base.architecture, site.projection);
+  const magnitude = tensors.take(`${site.module}.lora_magnitude_vector`, [ofBase(out)]);
+  return async (left: Matrix, right: Matrix, scale: number, pacer: Pacer): Promise<Float32Array | null> => {
+    const lengths = await rowLengths(base.matrix(site.weightName), left, right, scale, pacer);
+    return doraScale(site, lengths, magnitude.read());
+  };
 }
 
 /** A trained bias of a module that has no low-rank update; null where the base has no bias there and the file holds none. */

@@ -1,5 +1,7 @@
 // From a row of logits to a token. Pure: the random number is a parameter, the logits' array is scratch that it may change.
-// Order of the steps: bias and penalties, temperature, top_k, top_p, min_p, draw (that of vLLM and transformers).
+// The order of the steps is vLLM's (vllm/v1/sample/sampler.py); each looks at what the one before has left:
+// logit_bias, repetition, frequency and presence penalty, temperature, min_p, top_k, top_p, draw.
+// transformers has min_p after top_p, which keeps more where both are set.
 
 import type { SamplingParams, TokenLogprob } from './types.js';
 
@@ -9,7 +11,7 @@ export interface TokenCounts {
   readonly prompt: ReadonlySet<number>;
 }
 
-/** Changes `logits` [V] as bias, penalties and bans say. */
+/** Changes `logits` [V] as bias, penalties and bans say, in this order: a repeated token's penalty scales its bias, too. */
 export function adjustLogits(
   logits: Float32Array,
   params: SamplingParams,
@@ -17,6 +19,7 @@ export function adjustLogits(
   bannedTokens: readonly number[],
 ): void {
   const { frequencyPenalty, presencePenalty, repetitionPenalty } = params;
+  for (const [token, bias] of params.logitBias) logits[token] = logits[token]! + bias;
   if (repetitionPenalty !== 1) {
     for (const token of new Set([...counts.prompt, ...counts.generated.keys()])) {
       const logit = logits[token]!;
@@ -26,7 +29,6 @@ export function adjustLogits(
   if (frequencyPenalty !== 0 || presencePenalty !== 0)
     for (const [token, count] of counts.generated)
       logits[token] = logits[token]! - frequencyPenalty * count - presencePenalty;
-  for (const [token, bias] of params.logitBias) logits[token] = logits[token]! + bias;
   for (const token of bannedTokens) logits[token] = -Infinity;
 }
 
@@ -77,7 +79,7 @@ interface Candidate {
   readonly weight: number;
 }
 
-/** The tokens that top_k, top_p and min_p keep, most likely first. */
+/** The tokens that min_p, top_k and top_p keep, in an order that depends on the logits alone. */
 function topCandidates(logits: Float32Array, params: SamplingParams): readonly Candidate[] {
   const { temperature, topK, topP, minP } = params;
   const max = logits[argmax(logits)]!;
@@ -85,15 +87,14 @@ function topCandidates(logits: Float32Array, params: SamplingParams): readonly C
   let total = 0;
   for (let i = 0; i < logits.length; i++) {
     const weight = Math.exp((logits[i]! - max) / temperature);
+    if (weight < minP) continue;
     weights[i] = weight;
     total += weight;
   }
-  if (topK === 0 && topP >= 1 && minP <= 0) return candidatesAbove(weights, 0);
-  let kept = sortedCandidates(weights, total, topK, topP, minP);
-  if (topK > 0 && kept.length > topK) kept = kept.slice(0, topK);
-  if (topP < 1) kept = nucleus(kept, topP * (topK > 0 ? mass(kept) : total));
-  if (minP > 0) kept = kept.filter(({ weight }) => weight >= minP * kept[0]!.weight);
-  return kept;
+  if (topK === 0 && topP >= 1) return candidatesAbove(weights, 0);
+  const sorted = sortedCandidates(weights, total, topK, topP);
+  const kept = topK > 0 ? sorted.slice(0, topK) : sorted;
+  return topP < 1 ? nucleus(kept, topP * (topK > 0 ? mass(kept) : total)) : kept;
 }
 
 /**
@@ -105,15 +106,12 @@ function sortedCandidates(
   total: number,
   topK: number,
   topP: number,
-  minP: number,
 ): readonly Candidate[] {
   const byWeight = (a: Candidate, b: Candidate): number => b.weight - a.weight || a.token - b.token;
   for (let cut = 1e-3; ; cut = cut < 1e-12 ? 0 : cut * 1e-3) {
     const kept = candidatesAbove(weights, cut);
-    const enoughForK = topK > 0 && kept.length >= topK;
-    const enoughForP = topK === 0 && topP < 1 && mass(kept) >= topP * total;
-    const enoughForMin = topK === 0 && topP >= 1 && minP > cut;
-    if (cut === 0 || enoughForK || enoughForP || enoughForMin) return [...kept].sort(byWeight);
+    const isEnough = topK > 0 ? kept.length >= topK : mass(kept) >= topP * total;
+    if (cut === 0 || isEnough) return kept.toSorted(byWeight);
   }
 }
 

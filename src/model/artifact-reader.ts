@@ -15,6 +15,8 @@ export interface Artifact {
   readonly manifest: Manifest;
   /** A new array. `name` is one of manifest.vectors. */
   readVector(name: string): Float32Array;
+  /** Held in memory as it is stored, for reading it by the row. `name` is one of manifest.matrices. */
+  openMatrix(name: string): StoredMatrix;
   /** [rows, cols] dequantized, as a new array. `name` is one of manifest.matrices. */
   readMatrixF32(name: string): Float32Array;
   /** The token embedding, held in memory as it is stored. */
@@ -35,7 +37,7 @@ export function openArtifact(folder: string): Artifact {
       });
   const manifest = parseManifest(readFileSync(manifestPath, 'utf8'), folder, statSync(weightsPath).size);
   const readBlob = (blob: Blob) => readBytes(weightsPath, blob);
-  const readMatrix = (name: string): StoredMatrix => {
+  const openMatrix = (name: string): StoredMatrix => {
     const entry = manifest.matrices[name];
     assert(entry !== undefined, `${folder} has no matrix ${name}`);
     return loadMatrix(entry, readBlob);
@@ -48,14 +50,15 @@ export function openArtifact(folder: string): Artifact {
       assert(blob !== undefined, `${folder} has no vector ${name}`);
       return toFloats(readBlob(blob));
     },
+    openMatrix,
     readMatrixF32(name) {
-      const matrix = readMatrix(name);
+      const matrix = openMatrix(name);
       const { rows, cols } = matrix;
       const out = new Float32Array(rows * cols);
       for (let row = 0; row < rows; row++) matrix.writeRow(row, out, row * cols);
       return out;
     },
-    readEmbeddingTable: () => new EmbeddingTable(readMatrix('embed_tokens')),
+    readEmbeddingTable: () => new EmbeddingTable(openMatrix('embed_tokens')),
   };
 }
 

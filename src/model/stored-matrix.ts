@@ -55,9 +55,10 @@ function loadQuantized(
         if (kind === 'int8')
           for (let k = start; k < end; k++) out[at + k] = scale * (codes[from + k]! - 128) + minimum;
         else
-          for (let k = start; k < end; k++) {
-            const code = (codes[halfRow + (k >> 1)]! >> (4 * (k & 1))) & 15;
-            out[at + k] = scale * (code - 8) + minimum;
+          for (let k = start; k < end; k += 2) {
+            const pair = codes[halfRow + (k >> 1)]!;
+            out[at + k] = scale * ((pair & 15) - 8) + minimum;
+            if (k + 1 < end) out[at + k + 1] = scale * ((pair >> 4) - 8) + minimum;
           }
       }
     },

@@ -5,6 +5,7 @@ import type { AdapterBase } from '../../src/adapters/base.js';
 import { bytesSource } from '../../src/formats/byte-source.js';
 import { readSafetensorsHeader, readTensorF32, writeSafetensors } from '../../src/formats/safetensors.js';
 import type { Architecture, Family } from '../../src/model/architecture.js';
+import type { StoredMatrix } from '../../src/model/stored-matrix.js';
 
 export const fixtures = join(import.meta.dirname, '..', 'fixtures');
 
@@ -46,8 +47,13 @@ export function peftFiles(
   ]);
 }
 
+export interface FixtureBase extends AdapterBase {
+  /** A projection's matrix whole, row-major [out, in]. */
+  weight(name: string): Float32Array;
+}
+
 /** A base of the fixtures. */
-export function fixtureBase(name: string): AdapterBase {
+export function fixtureBase(name: string): FixtureBase {
   const folder = join(fixtures, 'bases', name);
   const config: HfConfig = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
   const tensors = new Map<string, Tensor>();
@@ -57,9 +63,18 @@ export function fixtureBase(name: string): AdapterBase {
     architecture: architectureOf(config, tensors),
     baseHash: 'b'.repeat(64),
     name,
+    matrix: (weightName) => storedMatrix(tensors.get(`model.${weightName}.weight`)!),
     weight: (weightName) => tensors.get(`model.${weightName}.weight`)!.data,
     bias: (weightName) => tensors.get(`model.${weightName}.bias`)?.data ?? null,
   };
+}
+
+/** An f32 matrix as one that is read by the row. */
+export function storedMatrix({ shape, data }: Tensor): StoredMatrix {
+  const [rows, cols] = shape as [number, number];
+  const writeRow = (row: number, out: Float32Array, at: number) =>
+    out.set(data.subarray(row * cols, (row + 1) * cols), at);
+  return { rows, cols, writeRow };
 }
 
 interface HfConfig {

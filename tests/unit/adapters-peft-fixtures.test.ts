@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { AdapterBase } from '../../src/adapters/base.js';
 import { type PeftAdapter, readPeft } from '../../src/adapters/peft.js';
 import type { LoraAdapter, PrefixAdapter } from '../../src/adapters/types.js';
 import {
@@ -14,6 +13,7 @@ import {
 } from '../../src/model/architecture.js';
 import {
   adapterFiles,
+  type FixtureBase,
   fixtureBase,
   fixtures,
   readTensors,
@@ -104,7 +104,7 @@ function weightsOf(baseName: string, name: string): Map<string, Tensor> {
   return readTensors(adapterFiles(baseName, name).get('adapter_model.safetensors')!);
 }
 
-function checkLoraShapes(adapter: LoraAdapter, base: AdapterBase): void {
+function checkLoraShapes(adapter: LoraAdapter, base: FixtureBase): void {
   let [bytes, rank] = [0, 0];
   assert.equal(adapter.layers.length, base.architecture.numLayers);
   for (const layer of adapter.layers) {
@@ -133,7 +133,7 @@ function checkLoraShapes(adapter: LoraAdapter, base: AdapterBase): void {
 }
 
 /** The index formula of PEFT's get_prompt(), entry by entry. */
-function checkPrefix(prefix: PrefixAdapter, base: AdapterBase, weights: ReadonlyMap<string, Tensor>): void {
+function checkPrefix(prefix: PrefixAdapter, base: FixtureBase, weights: ReadonlyMap<string, Tensor>): void {
   const { numLayers, numKvHeads: heads, headDim: dim } = base.architecture;
   const { data } = weights.get('prompt_embeddings')!;
   const width = 2 * numLayers * heads * dim;
@@ -163,7 +163,7 @@ const rowsOf = ({ shape, data }: Tensor) => matrix(shape[0]!, shape[1]!, (r, c) 
 const times = (a: number[][], b: number[][]) =>
   matrix(a.length, b[0]!.length, (r, c) => a[r]!.reduce((sum, value, k) => sum + value * b[k]![c]!, 0));
 
-function baseOf(base: AdapterBase, layer: number, projection: Projection): Effective {
+function baseOf(base: FixtureBase, layer: number, projection: Projection): Effective {
   const [out, input] = projectionShape(base.architecture, projection);
   const name = `layers.${layer}.${projectionPath(projection)}`;
   const weight = rowsOf({ shape: [out, input], data: base.weight(name) });
@@ -173,7 +173,7 @@ function baseOf(base: AdapterBase, layer: number, projection: Projection): Effec
 /** y = outScale * (W (inScale * x) + delta) + base bias + bias */
 function servedEffect(
   adapter: LoraAdapter,
-  base: AdapterBase,
+  base: FixtureBase,
   layer: number,
   projection: Projection,
 ): Effective {

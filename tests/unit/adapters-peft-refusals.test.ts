@@ -451,6 +451,12 @@ test('missing and foreign files are refused by name', async () => {
       new Map([...files, ['adapter_model.bin', new Uint8Array()]]),
       { ...unsupported, param: 'adapter_model.bin', message: /safe_serialization=True/ },
     ],
+    ...['adapter_model.bin', 'adapter_model.pt', 'adapter_model-00001-of-00002.bin'].map(
+      (name): [Map<string, Uint8Array>, object] => [
+        new Map([...without('adapter_model.safetensors'), [name, new Uint8Array()]]),
+        { ...unsupported, param: name, message: new RegExp(`^${name} is a pickle`) },
+      ],
+    ),
     ...['PK\u0003\u0004archive/data.pkl', '\u0080\u0002}q\u0000(X\u0001'].map(
       (content): [Map<string, Uint8Array>, object] => [
         new Map([...files, ['adapter_model.safetensors', Buffer.from(content, 'latin1')]]),

@@ -25,7 +25,7 @@ function randomLogits(seed: number, size: number, spread: number): Float32Array 
   return Float32Array.from({ length: size }, () => spread * (random() + random() + random() - 1.5));
 }
 
-/** token -> probability, after top_k, then top_p, then min_p, each on a renormalized distribution. */
+/** token -> probability, after min_p, then top_k, then top_p, each on a renormalized distribution. */
 function referenceDistribution(
   logits: Float32Array,
   { temperature, topK, topP, minP }: SamplingParams,
@@ -39,14 +39,14 @@ function referenceDistribution(
     [...logits].map((logit, token) => [token, Math.exp((logit - max) / temperature)] as const),
   );
   kept.sort((a, b) => b[1] - a[1] || a[0] - b[0]);
+  const best = kept[0]![1];
+  kept = normalized(kept.filter(([, p]) => p >= minP * best));
   if (topK > 0) kept = normalized(kept.slice(0, topK));
   if (topP < 1) {
     let sum = 0;
     const last = kept.findIndex(([, p]) => (sum += p) >= topP);
     kept = normalized(kept.slice(0, last === -1 ? kept.length : last + 1));
   }
-  const best = kept[0]![1];
-  kept = normalized(kept.filter(([, p]) => p >= minP * best));
   return new Map(kept);
 }
 
@@ -77,6 +77,7 @@ const SETTINGS: readonly Partial<SamplingParams>[] = [
   { topK: 8, topP: 0.7 },
   { topK: 20, topP: 0.9, minP: 0.1, temperature: 1.3 },
   { topP: 0.8, minP: 0.3 },
+  { topK: 30, minP: 0.02 },
 ];
 
 for (const setting of SETTINGS) {
@@ -109,6 +110,57 @@ test('the nucleus is the shortest head that reaches top_p: not one token more or
   assert.deepEqual(drawn(0.69), [0, 1]);
   assert.deepEqual(drawn(0.71), [0, 1, 2]);
   assert.deepEqual(drawn(0.91), [0, 1, 2, 3]);
+});
+
+/** Logits whose softmax at temperature 1 is 0.4, 0.3, 0.2, 0.1. */
+const FOUR = Float32Array.from([0.4, 0.3, 0.2, 0.1], Math.log);
+/** The same at temperature 2. */
+const FOUR_AT_2 = Float32Array.from([0.4, 0.3, 0.2, 0.1], (p) => 2 * Math.log(p));
+
+/** Each token's share of 700 draws, rounded to sevenths. */
+function sevenths(logits: Float32Array, setting: Partial<SamplingParams>): [number, number][] {
+  const shares = drawnShares(logits, params(setting), 700);
+  const rounded = [...shares].map(([token, share]): [number, number] => [token, Math.round(share * 7)]);
+  return rounded.toSorted(([a], [b]) => a - b);
+}
+
+test('min_p comes before top_p: 0.4 alone is 4/7 of what min_p leaves, but less than top_p of the whole', () => {
+  assert.deepEqual(sevenths(FOUR, { minP: 0.6 }), [
+    [0, 4],
+    [1, 3],
+  ]);
+  assert.deepEqual(sevenths(FOUR, { minP: 0.6, topP: 0.55 }), [[0, 7]]);
+  assert.deepEqual(sevenths(FOUR, { topP: 0.55 }), [
+    [0, 4],
+    [1, 3],
+  ]);
+});
+
+test('top_k comes before top_p: 0.4 alone is 4/7 of the first two', () => {
+  assert.deepEqual(sevenths(FOUR, { topK: 2, topP: 0.55 }), [[0, 7]]);
+  assert.deepEqual(sevenths(FOUR, { topK: 2, topP: 0.6 }), [
+    [0, 4],
+    [1, 3],
+  ]);
+});
+
+test('temperature comes before top_p and min_p: before it the first token alone would pass both', () => {
+  const firstTwo = [
+    [0, 4],
+    [1, 3],
+  ];
+  assert.deepEqual(sevenths(FOUR_AT_2, { temperature: 2, topP: 0.5 }), firstTwo);
+  assert.deepEqual(sevenths(FOUR_AT_2, { temperature: 2, minP: 0.6 }), firstTwo);
+  assert.deepEqual(sevenths(FOUR_AT_2, { topP: 0.5 }), [[0, 7]]);
+  assert.deepEqual(sevenths(FOUR_AT_2, { minP: 0.6 }), [[0, 7]]);
+});
+
+test('bias comes before the repetition penalty, and that before the others', () => {
+  const logits = Float32Array.of(1, 1);
+  const counts: TokenCounts = { generated: new Map([[0, 2]]), prompt: new Set() };
+  const sampling = { repetitionPenalty: 2, frequencyPenalty: 0.125, presencePenalty: 0.5 };
+  adjustLogits(logits, params({ ...sampling, logitBias: new Map([[0, 2]]) }), counts, []);
+  assert.deepEqual([...logits], [(1 + 2) / 2 - 2 * 0.125 - 0.5, 1]);
 });
 
 test('flat logits: top_p and top_k on hundreds of equal tokens', () => {
