@@ -2,8 +2,9 @@
 // A folder appears whole or not at all, and is durable when put() returns. Which hashes are in use is the caller's knowledge.
 
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { renameDurably, syncFolder } from '../model/durable-files.js';
 import { type AdapterFiles, CONFIG_FILE, WEIGHTS_FILE } from './adapter-files.js';
 import { hasErrorCode } from './error-code.js';
 
@@ -50,16 +51,15 @@ export async function openStore(folder: string): Promise<AdapterStore> {
     const fresh = temporary();
     try {
       await mkdir(fresh);
-      await writeSynced(join(fresh, CONFIG_FILE), files.config);
-      await writeSynced(join(fresh, WEIGHTS_FILE), files.weights);
+      await writeFile(join(fresh, CONFIG_FILE), files.config);
+      await writeFile(join(fresh, WEIGHTS_FILE), files.weights);
       await syncFolder(fresh);
       await discard(hash);
-      await rename(fresh, pathOf(hash));
+      await renameDurably(fresh, pathOf(hash));
     } catch (error) {
       await rm(fresh, { recursive: true, force: true });
       throw error;
     }
-    await syncFolder(folder);
   }
 
   /** Renamed first, so that no reader finds half of it. */
@@ -100,32 +100,11 @@ function isSame(stored: ReadonlyMap<string, Uint8Array>, files: AdapterFiles): b
   return equal(CONFIG_FILE, files.config) && equal(WEIGHTS_FILE, files.weights);
 }
 
-async function writeSynced(path: string, bytes: Uint8Array): Promise<void> {
-  const file = await open(path, 'wx');
-  try {
-    await file.writeFile(bytes);
-    await file.sync();
-  } finally {
-    await file.close();
-  }
-}
-
-/** Makes names in the folder durable. Windows cannot open folders, and needs no such step. */
-async function syncFolder(path: string): Promise<void> {
-  if (process.platform === 'win32') return;
-  const folder = await open(path, 'r');
-  try {
-    await folder.sync();
-  } finally {
-    await folder.close();
-  }
-}
-
 async function ageMs(path: string, nowMs: number): Promise<number> {
   return nowMs - (await stat(path)).mtimeMs;
 }
 
-function isRunning(processId: number): boolean {
+export function isRunning(processId: number): boolean {
   try {
     process.kill(processId, 0);
     return true;

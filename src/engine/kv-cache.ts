@@ -25,7 +25,10 @@ export class KvCache {
     this.#heads = arch.numKvHeads;
     this.#headDim = arch.headDim;
     const size = numRows * this.#heads * capacity * this.#headDim;
-    this.#buffers = Array.from({ length: 2 * arch.numLayers }, () => new Float32Array(size));
+    this.#buffers = Array.from({ length: 2 * arch.numLayers }, () => {
+      // Shared memory is not counted towards the next garbage collection: as plain buffers, these would bring about several in a row.
+      return new Float32Array(new SharedArrayBuffer(size * Float32Array.BYTES_PER_ELEMENT));
+    });
   }
 
   /** Floats that one token takes over all blocks. */

@@ -43,7 +43,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
   const { manifest, contextLength, slots } = options;
   const arch: Architecture = manifest.architecture;
   const runtime = new Runtime();
-  const model = CompiledModel.open(runtime, options.artifactFolder, manifest, options.threads);
+  const model = await CompiledModel.open(runtime, options.artifactFolder, manifest, options.threads);
   const capacity = contextLength + PADDING_TOKENS;
   const kv = new KvCache(runtime, arch, slots + 1, capacity);
   const { embedding, plainLora } = options;
@@ -78,7 +78,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     liveHandles: () => runtime.liveHandles,
     dispose: async () => {
       await engine.dispose();
-      model.dispose();
+      await model.dispose();
     },
   };
 }

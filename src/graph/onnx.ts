@@ -7,7 +7,10 @@ export const DATA_TYPE = { f32: 1, u8: 2, i32: 6, i64: 7 } as const;
 export type DataType = keyof typeof DATA_TYPE;
 
 export type Attribute =
-  { readonly float: number } | { readonly int: number } | { readonly ints: readonly number[] };
+  | { readonly float: number }
+  | { readonly int: number }
+  | { readonly ints: readonly number[] }
+  | { readonly string: string };
 export interface Node {
   readonly op: string;
   readonly domain: string;
@@ -51,6 +54,7 @@ const OPSETS: readonly (readonly [string, number])[] = [
 ];
 const ATTRIBUTE_FLOAT = 1;
 const ATTRIBUTE_INT = 2;
+const ATTRIBUTE_STRING = 3;
 const ATTRIBUTE_INTS = 7;
 const EXTERNAL = 1;
 const EXTERNAL_DATA = 13;
@@ -131,6 +135,7 @@ function encodeAttribute(name: string, value: Attribute): MessageWriter {
   const message = new MessageWriter().string(1, name);
   if ('float' in value) return message.float(2, value.float).varint(20, ATTRIBUTE_FLOAT);
   if ('int' in value) return message.varint(3, value.int).varint(20, ATTRIBUTE_INT);
+  if ('string' in value) return message.string(4, value.string).varint(20, ATTRIBUTE_STRING);
   for (const item of value.ints) message.varint(8, item);
   return message.varint(20, ATTRIBUTE_INTS);
 }

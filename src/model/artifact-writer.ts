@@ -5,11 +5,9 @@ import { randomUUID } from 'node:crypto';
 import {
   closeSync,
   existsSync,
-  fsyncSync,
   mkdirSync,
   openSync,
   readdirSync,
-  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -18,6 +16,7 @@ import {
 import { basename, dirname, join, resolve } from 'node:path';
 import { assert, GatewayError } from '../errors.js';
 import { type Blob, type Manifest, MANIFEST_FILE, WEIGHTS_FILE } from './artifact.js';
+import { renameDurably, syncFolder } from './durable-files.js';
 
 const BLOB_ALIGNMENT = 4096;
 /** A temporary folder that nobody has written to for this long was left by a crash. */
@@ -53,18 +52,16 @@ export class ArtifactWriter {
     return { offset, length: end - offset };
   }
 
-  /** Writes the other files, syncs all, and gives the folder its name. Throws invalid_value where another took it meanwhile. */
-  finish(manifest: Manifest, files: ReadonlyMap<string, string | Uint8Array>): void {
-    fsyncSync(this.#weights);
+  /** Writes the other files, syncs all, and gives the folder its name. Rejects with invalid_value where another took it meanwhile. */
+  async finish(manifest: Manifest, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {
     this.#close();
     for (const [name, content] of files) {
       assert(name === basename(name) && name !== MANIFEST_FILE && name !== WEIGHTS_FILE, `${name} as a file`);
-      writeSynced(join(this.#folder, name), content);
+      writeFileSync(join(this.#folder, name), content);
     }
-    writeSynced(join(this.#folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 1)}\n`);
-    syncFolder(this.#folder);
-    this.#rename();
-    syncFolder(dirname(this.#outputFolder));
+    writeFileSync(join(this.#folder, MANIFEST_FILE), `${JSON.stringify(manifest, null, 1)}\n`);
+    await syncFolder(this.#folder);
+    await this.#rename();
   }
 
   /** Removes what is not finished; nothing after finish(). */
@@ -79,9 +76,9 @@ export class ArtifactWriter {
   }
 
   /** A rename does not replace a folder with files in it: of two imports at the same time, the second fails here. */
-  #rename(): void {
+  async #rename(): Promise<void> {
     try {
-      renameSync(this.#folder, this.#outputFolder);
+      await renameDurably(this.#folder, this.#outputFolder);
     } catch (error) {
       throw existsSync(this.#outputFolder) ? alreadyThere(this.#outputFolder) : error;
     }
@@ -102,21 +99,6 @@ function removeAbandoned(outputFolder: string): void {
     const weights = statSync(join(folder, WEIGHTS_FILE), { throwIfNoEntry: false });
     const lastWrite = (weights ?? statSync(folder)).mtimeMs;
     if (Date.now() - lastWrite > ABANDONED_AFTER_MS) rmSync(folder, { recursive: true, force: true });
-  }
-}
-
-function writeSynced(path: string, content: string | Uint8Array): void {
-  writeFileSync(path, content, { flush: true });
-}
-
-/** Makes the names in a folder durable. Windows cannot sync a folder, and needs not. */
-function syncFolder(folder: string): void {
-  if (process.platform === 'win32') return;
-  const fd = openSync(folder, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 

@@ -2,19 +2,25 @@
 // variant of the graph, map that one file. Variants are made when first asked for.
 
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join } from 'node:path';
 import { decodeInitializers, encodeModel } from '../graph/onnx.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Session } from '../runtime/session.js';
 import type { Manifest } from './artifact.js';
+import { renameDurably, syncFile, syncFolder } from './durable-files.js';
 import { relocate, type SavedModel } from './packed-relocation.js';
 import { relativeDifference, trialLogits } from './trial-run.js';
 import { graphWeights, packLayout, packWeights } from './packed-weights.js';
-import { buildServingGraph, variantName, type GraphVariant, type GraphWeights } from './serving-graph.js';
+import {
+  BASE_VARIANT,
+  buildServingGraph,
+  variantName,
+  type GraphVariant,
+  type GraphWeights,
+} from './serving-graph.js';
 
-const PLAIN: GraphVariant = { lora: 'none', affine: false };
 /** A model without nodes: the constants. */
 const PACKED_FILE = 'packed.onnx';
 const DATA_FILE = 'packed.data';
@@ -31,7 +37,7 @@ export class CompiledModel {
   readonly #manifest: Manifest;
   readonly #folder: string;
   readonly #threads: number;
-  readonly #sessions = new Map<string, Session>();
+  readonly #sessions = new Map<string, Promise<Session>>();
   #weights: GraphWeights | null = null;
 
   private constructor(runtime: Runtime, manifest: Manifest, folder: string, threads: number) {
@@ -41,41 +47,58 @@ export class CompiledModel {
     this.#threads = threads;
   }
 
-  /** `artifactFolder` is where `manifest` was read from. Compiles on the first call for this processor (seconds). */
-  static open(runtime: Runtime, artifactFolder: string, manifest: Manifest, threads: number): CompiledModel {
+  /**
+   * `artifactFolder` is where `manifest` was read from. Compiles on the first call for this processor (seconds), and begins to load the
+   * session for batches without adapters.
+   */
+  static async open(
+    runtime: Runtime,
+    artifactFolder: string,
+    manifest: Manifest,
+    threads: number,
+  ): Promise<CompiledModel> {
     const folder = join(artifactFolder, `compiled-${COMPILED_VERSION}-${processorKey()}`);
-    if (!existsSync(folder)) compile(runtime, artifactFolder, manifest, folder);
-    return new CompiledModel(runtime, manifest, folder, threads);
+    if (!existsSync(folder)) await compile(runtime, artifactFolder, manifest, folder);
+    const model = new CompiledModel(runtime, manifest, folder, threads);
+    // Loads while the caller prepares the rest.
+    void model.session(BASE_VARIANT);
+    return model;
   }
 
-  /** The session of a graph variant; loads it on the first call (a fraction of a second, blocking). */
-  session(variant: GraphVariant): Session {
+  /** The session of a graph variant; the first call loads it (a fraction of a second, on a thread of its own). */
+  session(variant: GraphVariant): Promise<Session> {
     const name = variantName(variant);
     let session = this.#sessions.get(name);
     if (session === undefined) {
-      session = this.#runtime.session(this.#modelPath(variant), {
-        threads: this.#threads,
-        config: { 'session.intra_op.spin_duration_us': SPIN_MICROSECONDS },
-      });
+      session = this.#load(variant);
       this.#sessions.set(name, session);
+      // A load that failed is tried again by the next call.
+      session.catch(() => this.#sessions.delete(name));
     }
     return session;
   }
 
-  dispose(): void {
-    for (const session of this.#sessions.values()) session.dispose();
+  async dispose(): Promise<void> {
+    for (const session of await Promise.allSettled(this.#sessions.values()))
+      if (session.status === 'fulfilled') session.value.dispose();
     this.#sessions.clear();
   }
 
-  #modelPath(variant: GraphVariant): string {
+  async #load(variant: GraphVariant): Promise<Session> {
     const path = join(this.#folder, `${variantName(variant)}.onnx`);
-    if (!existsSync(path)) {
-      this.#weights ??= packedWeights(this.#folder, this.#manifest);
-      const model = buildServingGraph(this.#manifest.architecture, this.#weights, variant);
-      writeFileSync(`${path}.tmp`, model);
-      renameSync(`${path}.tmp`, path);
-    }
-    return path;
+    if (!existsSync(path)) await this.#write(variant, path);
+    return this.#runtime.session(path, {
+      threads: this.#threads,
+      config: { 'session.intra_op.spin_duration_us': SPIN_MICROSECONDS },
+    });
+  }
+
+  async #write(variant: GraphVariant, path: string): Promise<void> {
+    this.#weights ??= packedWeights(this.#folder, this.#manifest);
+    const temporary = `${path}.tmp-${process.pid}`;
+    writeFileSync(temporary, buildServingGraph(this.#manifest.architecture, this.#weights, variant));
+    await syncFile(temporary);
+    await renameDurably(temporary, path);
   }
 }
 
@@ -96,24 +119,35 @@ function packedWeights(folder: string, manifest: Manifest): GraphWeights {
   );
 }
 
-function compile(runtime: Runtime, artifactFolder: string, manifest: Manifest, folder: string): void {
+async function compile(
+  runtime: Runtime,
+  artifactFolder: string,
+  manifest: Manifest,
+  folder: string,
+): Promise<void> {
   const temporary = `${folder}.tmp-${process.pid}`;
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { recursive: true });
   try {
-    compileInto(runtime, artifactFolder, manifest, temporary);
-    renameSync(temporary, folder);
+    await compileInto(runtime, artifactFolder, manifest, temporary);
+    await syncFolder(temporary);
+    await renameDurably(temporary, folder);
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
 }
 
-function compileInto(runtime: Runtime, artifactFolder: string, manifest: Manifest, folder: string): void {
+async function compileInto(
+  runtime: Runtime,
+  artifactFolder: string,
+  manifest: Manifest,
+  folder: string,
+): Promise<void> {
   const source = { model: join(folder, 'source.onnx'), data: join(folder, 'source.data') };
   const saved = { model: join(folder, 'saved.onnx'), data: join(folder, 'saved.data') };
   const weights = packWeights(artifactFolder, manifest, source.data);
-  writeFileSync(source.model, buildServingGraph(manifest.architecture, weights, PLAIN));
-  const reference = runtime.session(source.model, {
+  writeFileSync(source.model, buildServingGraph(manifest.architecture, weights, BASE_VARIANT));
+  const reference = await runtime.session(source.model, {
     threads: 1,
     saveOptimizedTo: saved.model,
     config: {
@@ -124,7 +158,8 @@ function compileInto(runtime: Runtime, artifactFolder: string, manifest: Manifes
   });
   try {
     writePacked(saved, folder, manifest, true);
-    if (!computesAlike(runtime, reference, folder, manifest)) writePacked(saved, folder, manifest, false);
+    if (!(await computesAlike(runtime, reference, folder, manifest)))
+      writePacked(saved, folder, manifest, false);
   } finally {
     reference.dispose();
   }
@@ -141,11 +176,16 @@ function writePacked(saved: SavedModel, folder: string, manifest: Manifest, fold
  * Whether the packed weights give what the graph gives that was packed from scratch. A lone row is not asked for: some processors'
  * kernel for it leaves the block sums out, which the engine finds out by itself (model-runner.ts).
  */
-function computesAlike(runtime: Runtime, reference: Session, folder: string, manifest: Manifest): boolean {
+async function computesAlike(
+  runtime: Runtime,
+  reference: Session,
+  folder: string,
+  manifest: Manifest,
+): Promise<boolean> {
   const { architecture } = manifest;
   const path = join(folder, 'trial.onnx');
-  writeFileSync(path, buildServingGraph(architecture, packedWeights(folder, manifest), PLAIN));
-  const session = runtime.session(path, { threads: 1 });
+  writeFileSync(path, buildServingGraph(architecture, packedWeights(folder, manifest), BASE_VARIANT));
+  const session = await runtime.session(path, { threads: 1 });
   try {
     return [2, 3].every((numTokens) => {
       const [expected, actual] = [reference, session].map((each) =>

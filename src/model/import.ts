@@ -50,7 +50,7 @@ export async function importModel(options: ImportOptions): Promise<Manifest> {
     const writer = new ArtifactWriter(options.outputFolder);
     try {
       const manifest = await convert(checkpoint, writer, options);
-      writer.finish(manifest, checkpoint.files);
+      await writer.finish(manifest, checkpoint.files);
       return manifest;
     } finally {
       writer.abort();

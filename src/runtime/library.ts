@@ -28,6 +28,7 @@ const ENTRIES = {
   ],
   createSessionOptions: [10, 'void *OrtCreateSessionOptions(_Out_ void **out)'],
   setOptimizedModelPath: [11, `void *OrtSetOptimizedModelPath(void *options, ${PATH}path)`],
+  disableMemPattern: [17, 'void *OrtDisableMemPattern(void *options)'],
   setIntraOpNumThreads: [24, 'void *OrtSetIntraOpNumThreads(void *options, int threads)'],
   createTensorWithData: [
     49,
@@ -41,6 +42,14 @@ const ENTRIES = {
   addSessionConfigEntry: [
     130,
     'void *OrtAddSessionConfigEntry(void *options, const char *key, const char *value)',
+  ],
+  createAndRegisterAllocator: [
+    144,
+    'void *OrtCreateAndRegisterAllocator(void *env, void *info, void *arena)',
+  ],
+  createArenaCfg: [
+    156,
+    'void *OrtCreateArenaCfg(size_t max, int strategy, int initialBytes, int maxDeadBytes, _Out_ void **out)',
   ],
 } as const satisfies Record<string, readonly [number, string]>;
 
@@ -66,6 +75,15 @@ export function openLibrary(): OrtApi {
   return Object.fromEntries(
     PROTOTYPES.map(([name, index, prototype]) => [name, koffi.decode(table[index], prototype)]),
   ) as OrtApi;
+}
+
+/** Calls an entry point on a thread of its own; what the arguments point to must stay as it is until the promise settles. */
+export function callAsync(entry: NativeFunction, inputs: readonly unknown[]): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    entry.async(...inputs, (error: Error | null, result: unknown) =>
+      error ? reject(error) : resolve(result),
+    );
+  });
 }
 
 /** The address of native memory that koffi handed out. */

@@ -1,13 +1,17 @@
-// One ONNX Runtime environment: makes tensors over memory that the caller owns, and sessions. Synchronous except Session.run.
+// One ONNX Runtime environment: makes tensors over memory that the caller owns, and sessions.
+// Synchronous except where sessions are loaded and run, which happens on threads of their own.
 // It knows no models. Every object that holds native memory has dispose(); `liveHandles` counts those that were not disposed.
 
 import { assert, AssertionError } from '../errors.js';
-import { addressOf, openLibrary, type Address, type OrtApi } from './library.js';
+import { addressOf, callAsync, openLibrary, type Address, type OrtApi } from './library.js';
 import { Session, type SessionOptions } from './session.js';
 import { ELEMENT_TYPES, Tensor, type TensorData } from './tensor.js';
 
 const LOG_SEVERITY = 3; // errors only
 const DEVICE_ALLOCATOR = 0;
+const ARENA_ALLOCATOR = 1;
+const GROW_BY_REQUEST = 1;
+const LIBRARY_DEFAULT = -1;
 const CPU_MEMORY = 0;
 
 export class Runtime {
@@ -15,6 +19,7 @@ export class Runtime {
   readonly #env: Address;
   readonly #memoryInfo: Address;
   #liveHandles = 0;
+  #hasSharedArena = false;
 
   constructor() {
     this.api = openLibrary();
@@ -53,19 +58,21 @@ export class Runtime {
     });
   }
 
-  /** Loads a model file. Throws AssertionError with the library's message where it refuses the model. */
-  session(modelPath: string, options: SessionOptions): Session {
+  /** Loads a model file on a thread of its own. Throws AssertionError with the library's message where it refuses the model. */
+  async session(modelPath: string, options: SessionOptions): Promise<Session> {
     const native = this.#sessionOptions(options);
+    const out: unknown[] = [null];
     try {
-      const session = this.create((out) => this.api.createSession(this.#env, modelPath, native, out));
-      this.#liveHandles++;
-      return new Session(this, session, () => {
-        this.#liveHandles--;
-        this.api.releaseSession(session);
-      });
+      this.check(await callAsync(this.api.createSession, [this.#env, modelPath, native, out]));
     } finally {
       this.api.releaseSessionOptions(native);
     }
+    const session = addressOf(out[0]);
+    this.#liveHandles++;
+    return new Session(this, session, () => {
+      this.#liveHandles--;
+      this.api.releaseSession(session);
+    });
   }
 
   /** Throws AssertionError with the library's message where `status` is an error. */
@@ -88,8 +95,23 @@ export class Runtime {
     this.check(this.api.setIntraOpNumThreads(native, options.threads));
     if (options.saveOptimizedTo !== undefined)
       this.check(this.api.setOptimizedModelPath(native, options.saveOptimizedTo));
+    if (options.sharedArena === true) {
+      this.#shareArena();
+      this.check(this.api.disableMemPattern(native));
+      this.check(this.api.addSessionConfigEntry(native, 'session.use_env_allocators', '1'));
+    }
     for (const [key, value] of Object.entries(options.config ?? {}))
       this.check(this.api.addSessionConfigEntry(native, key, value));
     return native;
+  }
+
+  #shareArena(): void {
+    if (this.#hasSharedArena) return;
+    const arena = this.create((out) =>
+      this.api.createArenaCfg(0, GROW_BY_REQUEST, LIBRARY_DEFAULT, LIBRARY_DEFAULT, out),
+    );
+    const memory = this.create((out) => this.api.createCpuMemoryInfo(ARENA_ALLOCATOR, CPU_MEMORY, out));
+    this.check(this.api.createAndRegisterAllocator(this.#env, memory, arena));
+    this.#hasSharedArena = true;
   }
 }

@@ -1,12 +1,17 @@
 // A loaded graph and its runs. Inputs and outputs are named tensors that the caller made; an output may alias an input.
 
 import { assert } from '../errors.js';
-import { nativeString, type Address } from './library.js';
+import { callAsync, nativeString, type Address } from './library.js';
 import type { Runtime } from './runtime.js';
 import type { Tensor } from './tensor.js';
 
 export interface SessionOptions {
   readonly threads: number;
+  /**
+   * Takes memory from the one arena that all such sessions share, which grows by what is asked for, and plans none in advance: for many
+   * graphs that run in turn. Off, a session has an arena of its own that grows by doubling.
+   */
+  readonly sharedArena?: boolean;
   /** Writes the optimized graph here while loading. */
   readonly saveOptimizedTo?: string;
   /** Session configuration entries (onnxruntime_session_options_config_keys.h). */
@@ -44,12 +49,7 @@ export class Session {
     const call = this.#prepare(inputs, outputs);
     this.#running.add(call);
     try {
-      const status = await new Promise<unknown>((resolve, reject) => {
-        this.#runtime.api.run.async(...this.#arguments(call), (error: Error | null, result: unknown) =>
-          error ? reject(error) : resolve(result),
-        );
-      });
-      this.#runtime.check(status);
+      this.#runtime.check(await callAsync(this.#runtime.api.run, this.#arguments(call)));
     } finally {
       this.#running.delete(call);
     }

@@ -1,182 +1,110 @@
-// Text to token ids: cuts the text at added tokens, and lets @huggingface/tokenizers normalize, split and merge what lies between.
-// Of that library only these steps are used: its own cutting takes special tokens from any text, and its decoding tidies spaces.
+// Text to token ids: cuts the text at added tokens, and what lies between into pieces, and encodes each piece.
 
-import { Tokenizer } from '@huggingface/tokenizers';
-import { literalPattern } from './protected-text.js';
+import { BytePairModel } from './byte-pair-model.js';
+import { LengthBound } from './length-bound.js';
+import { LiteralCutter } from './literal-cutter.js';
+import { type Steps, WORK_PER_STEP } from './steps.js';
+import { TextSplitter } from './text-splitter.js';
 import { type TokenTable } from './token-table.js';
-import {
-  type AddedToken,
-  type Fields,
-  fieldsOf,
-  invalidTokenizer,
-  listOf,
-  unsupportedTokenizer,
-} from './tokenizer-files.js';
-import { flatten } from './token-table.js';
+import { fieldsOf, listOf } from './tokenizer-files.js';
+import { type TokenLimit } from './types.js';
 
-/** A piece of text, or an added token found in it. */
-type Section = string | AddedToken;
-
-/** GPT-2's pattern, which `ByteLevel` implies; spelled out, so that the library reads \s as Unicode's white space and not as JavaScript's. */
-export const GPT2_PATTERN =
-  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-const PRE_TOKENIZERS = ['Split', 'ByteLevel', 'Digits', 'Metaspace'];
-
-/** The steps of the library's tokenizer that are used here. */
-interface Library {
-  readonly normalizer: ((text: string) => string) | null;
-  readonly pre_tokenizer: ((text: string, options: { readonly section_index: number }) => string[]) | null;
-  readonly model: ((pieces: readonly string[]) => string[]) & { readonly unk_token_id?: number };
+export interface EncodeOptions {
+  /** Literals of special tokens are the tokens. */
+  readonly takeSpecial: boolean;
+  readonly limit?: TokenLimit | undefined;
+  /** Is applied to the text between special tokens. */
+  readonly restore?: (text: string) => string;
 }
 
+const MAX_KEPT_CHARACTERS = 64;
+const MAX_KEPT_PIECES = 1 << 14;
+
 export class BpeEncoder {
-  readonly #library: Library;
+  readonly #splitter: TextSplitter;
   readonly #table: TokenTable;
-  readonly #special: Cutter;
-  readonly #plain: Cutter;
-  readonly #normalized: Cutter;
+  readonly #model: BytePairModel;
+  readonly #special: LiteralCutter;
+  readonly #plain: LiteralCutter;
+  readonly #normalized: LiteralCutter;
+  readonly #lengthBound: LengthBound;
+  /** Words come again and again. */
+  readonly #kept = new Map<string, readonly number[]>();
 
   /** Throws GatewayError invalid_file or unsupported_model. */
   constructor(tokenizerJson: object, table: TokenTable) {
-    this.#library = openLibrary(tokenizerJson);
+    this.#splitter = new TextSplitter(tokenizerJson);
     this.#table = table;
+    this.#model = new BytePairModel(fieldsOf(fieldsOf(tokenizerJson)['model']), table);
     const plain = table.added.filter(({ special }) => !special);
-    this.#special = new Cutter(table.specials);
-    this.#plain = new Cutter(plain.filter(({ normalized }) => !normalized));
-    this.#normalized = new Cutter(plain.filter(({ normalized }) => normalized));
+    this.#special = new LiteralCutter(table.specials);
+    this.#plain = new LiteralCutter(plain.filter(({ normalized }) => !normalized));
+    this.#normalized = new LiteralCutter(plain.filter(({ normalized }) => normalized));
+    this.#lengthBound = new LengthBound(tokenizerJson, table);
   }
 
-  /** `restore` is applied to the text between special tokens before it is encoded. */
-  encode(text: string, takeSpecial: boolean, restore: (text: string) => string = (part) => part): number[] {
-    const sections = takeSpecial ? this.#special.cut(text) : [text];
-    return sections.flatMap((section, index) =>
-      typeof section === 'string' ? this.#encodePlain(restore(section), index === 0) : [section.id],
-    );
+  /** Throws what the limit says as soon as there are certainly more tokens than it allows. */
+  *encode(text: string, options: EncodeOptions): Steps<number[]> {
+    const { limit } = options;
+    const maxTokens = limit?.maxTokens ?? Infinity;
+    const ids: number[] = [];
+    let work = 0;
+    for (const unit of this.#units(text, options)) {
+      if (typeof unit === 'number') ids.push(unit);
+      else for (const id of yield* this.#encodePiece(unit)) ids.push(id);
+      if (ids.length > maxTokens) throw limit!.exceeded();
+      work += typeof unit === 'number' ? 1 : unit.length;
+      if (work < WORK_PER_STEP) continue;
+      work = 0;
+      yield;
+    }
+    return ids;
   }
 
-  /** Special tokens' literals are text here. */
-  #encodePlain(text: string, first: boolean): number[] {
-    return this.#plain.cut(text).flatMap((section, index) => {
-      if (typeof section !== 'string') return [section.id];
-      const normalized = this.#library.normalizer?.(section) ?? section;
-      return this.#normalized
-        .cut(normalized)
-        .flatMap((part, inner) =>
-          typeof part === 'string' ? this.#merge(part, first && index + inner === 0) : [part.id],
-        );
-    });
+  /** Pieces that are encoded each on its own, and ids of added tokens. */
+  *#units(text: string, { takeSpecial, limit, restore }: EncodeOptions): Generator<string | number> {
+    let isFirst = true;
+    for (const section of takeSpecial ? this.#special.cut(text) : [text]) {
+      if (typeof section !== 'string') yield section.id;
+      else
+        for (const part of this.#parts(restore?.(section) ?? section)) {
+          if (typeof part === 'number') yield part;
+          else {
+            if (limit && this.#lengthBound.exceeds(part, limit.maxTokens)) throw limit.exceeded();
+            yield* this.#splitter.pieces(part, isFirst);
+          }
+          isFirst = false;
+        }
+      isFirst = false;
+    }
   }
 
-  #merge(text: string, first: boolean): number[] {
-    const options = { section_index: first ? 0 : 1 };
-    const pieces = this.#library.pre_tokenizer?.(text, options) ?? [text];
-    const ids = this.#ids(pieces);
-    if (!ids.some((id) => this.#isForged(id))) return ids;
-    return pieces.flatMap((piece) => {
-      const own = this.#ids([piece]);
-      return own.some((id) => this.#isForged(id)) ? this.#ids(Array.from(piece)) : own;
-    });
+  /** Text between added tokens, normalized, and the ids of those that are not special. */
+  *#parts(text: string): Generator<string | number> {
+    for (const section of this.#plain.cut(text)) {
+      if (typeof section !== 'string') yield section.id;
+      else
+        for (const part of this.#normalized.cut(this.#splitter.normalize(section)))
+          yield typeof part === 'string' ? part : part.id;
+    }
   }
 
-  #ids(pieces: readonly string[]): number[] {
-    const unknown = this.#library.model.unk_token_id ?? 0;
-    return this.#library.model(pieces).map((token) => this.#table.idOf(token) ?? unknown);
+  *#encodePiece(piece: string): Steps<readonly number[]> {
+    const kept = this.#kept.get(piece);
+    if (kept !== undefined) return kept;
+    const merged = yield* this.#model.encode(piece);
+    const ids = merged.some((id) => this.#isForged(id)) ? yield* this.#model.spell(piece) : merged;
+    if (piece.length <= MAX_KEPT_CHARACTERS) {
+      if (this.#kept.size >= MAX_KEPT_PIECES) this.#kept.clear();
+      this.#kept.set(piece, ids);
+    }
+    return ids;
   }
 
   /** Whether merging plain text made a special token: a vocabulary may hold one that its merges can reach. */
   #isForged(id: number): boolean {
-    return this.#table.isSpecial(id) && id !== this.#library.model.unk_token_id;
+    return this.#table.isSpecial(id) && id !== this.#model.unknownId;
   }
-}
-
-/** Cuts text at the longest of its tokens' literals. */
-class Cutter {
-  readonly #pattern: RegExp | null;
-  readonly #tokens: ReadonlyMap<string, AddedToken>;
-
-  constructor(tokens: readonly AddedToken[]) {
-    this.#pattern = literalPattern(tokens.map(({ content }) => content));
-    this.#tokens = new Map(tokens.map((token) => [token.content, token]));
-  }
-
-  /** Without empty pieces. */
-  cut(text: string): Section[] {
-    if (this.#pattern === null) return text === '' ? [] : [text];
-    const sections: Section[] = [];
-    let start = 0;
-    let strips = false;
-    const pushText = (end: number, stripsEnd: boolean) => {
-      const piece = text.slice(start, end);
-      const left = strips ? piece.trimStart() : piece;
-      const kept = stripsEnd ? left.trimEnd() : left;
-      if (kept !== '') sections.push(kept);
-    };
-    for (const match of text.matchAll(this.#pattern)) {
-      const token = this.#tokens.get(match[0])!;
-      pushText(match.index, token.lstrip);
-      sections.push(token);
-      start = match.index + match[0].length;
-      strips = token.rstrip;
-    }
-    pushText(text.length, false);
-    return sections;
-  }
-}
-
-function openLibrary(tokenizerJson: object): Library {
-  const json = fieldsOf(tokenizerJson);
-  const model = fieldsOf(json['model']);
-  if (model['type'] !== 'BPE' && !(model['type'] === undefined && Array.isArray(model['merges'])))
-    throw unsupportedTokenizer(`A tokenizer of type ${String(model['type'])}`, ['BPE']);
-  const preTokenizer = exactPreTokenizer(json['pre_tokenizer'] ?? null);
-  try {
-    return new Tokenizer(
-      {
-        normalizer: json['normalizer'] ?? null,
-        pre_tokenizer: preTokenizer,
-        model: { ...model, type: 'BPE' },
-        post_processor: null,
-        decoder: null,
-        added_tokens: [],
-      },
-      {},
-    );
-  } catch (error) {
-    throw invalidTokenizer(error instanceof Error ? error.message : String(error), error);
-  }
-}
-
-/** The same steps, those replaced in which the library differs from the original (ASCII digits, JavaScript's white space). */
-function exactPreTokenizer(preTokenizer: unknown): object | null {
-  const steps = flatten(preTokenizer, 'pretokenizers').flatMap((step) => {
-    checkPreTokenizer(step);
-    if (step['type'] === 'Digits')
-      return [isolate(step['individual_digits'] === true ? '\\p{N}' : '\\p{N}+')];
-    const impliesPattern = step['type'] === 'ByteLevel' && step['use_regex'] !== false;
-    if (impliesPattern && step['add_prefix_space'] !== true)
-      return [isolate(GPT2_PATTERN), { ...step, use_regex: false }];
-    return [step];
-  });
-  return steps.length === 0 ? null : { type: 'Sequence', pretokenizers: steps };
-}
-
-/** The step that cuts the text into the matches of a pattern and what lies between. */
-export function isolate(pattern: string): object {
-  return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
-}
-
-function checkPreTokenizer(step: Fields): void {
-  const { type, behavior, split, invert } = step;
-  if (!PRE_TOKENIZERS.includes(String(type)))
-    throw unsupportedTokenizer(`The pre-tokenizer ${String(type)}`, PRE_TOKENIZERS);
-  const fine = type !== 'Split' || behavior === 'Isolated' || (behavior === 'Removed' && invert === true);
-  if (!fine)
-    throw unsupportedTokenizer(`A Split pre-tokenizer that is ${String(behavior)}`, [
-      'Isolated',
-      'Removed with invert',
-    ]);
-  if (type === 'Metaspace' && split !== false)
-    throw unsupportedTokenizer('A Metaspace pre-tokenizer that splits', ['split: false']);
 }
 
 /** The token that the post-processor puts in front of a text, if any. */

@@ -1,7 +1,7 @@
 // How a GGUF's `tokenizer.ggml.pre` cuts text before byte-pair encoding, as tokenizer.json spells it. Only those of which the
 // original tokenizer.json is known exactly; a wrong pattern gives other tokens than the model was trained on, so the rest are refused.
 
-import { GPT2_PATTERN, isolate } from './bpe-encoder.js';
+import { GPT2_PATTERN, isolate } from './text-splitter.js';
 
 export interface PreTokenizer {
   /** Cut at each in turn, then bytes. */

@@ -13,6 +13,7 @@ import {
 } from './tokenizer-files.js';
 
 const EMPTY = new Uint8Array();
+const BYTES = Array.from({ length: 256 }, (_, byte) => byte);
 
 export class TokenTable {
   /** The highest id plus one. */
@@ -22,11 +23,16 @@ export class TokenTable {
   readonly specials: readonly AddedToken[];
   /** Decoding drops one space at the very start. */
   readonly dropsFirstSpace: boolean;
+  /** Characters of the longest token. */
+  readonly longest: number;
+  /** The bytes that have no token of their own. */
+  readonly missingBytes: readonly number[];
   readonly #contents: readonly (string | undefined)[];
-  readonly #vocabulary: Fields;
+  /** Added tokens come before those of the vocabulary. */
+  readonly #ids: ReadonlyMap<string, number>;
   readonly #special: ReadonlySet<number>;
-  readonly #addedIds: ReadonlyMap<string, number>;
-  readonly #pieceBytes: (piece: string) => Uint8Array;
+  readonly #addedIds: ReadonlySet<number>;
+  readonly #pieceBytes: (token: string) => Uint8Array;
 
   /** Throws GatewayError invalid_file or unsupported_model. */
   constructor(tokenizerJson: object) {
@@ -35,22 +41,23 @@ export class TokenTable {
       ...token,
       special: token.special || looksSpecial(token.content),
     }));
-    this.#vocabulary = fieldsOf(fieldsOf(json['model'])['vocab']);
-    this.#contents = contentsOf(this.#vocabulary, this.added);
-    this.size = this.#contents.length;
+    const { ids, contents } = readVocabulary(fieldsOf(fieldsOf(json['model'])['vocab']), this.added);
+    this.#ids = ids;
+    this.#contents = contents;
+    this.size = contents.length;
+    this.longest = contents.reduce((longest, content = '') => Math.max(longest, content.length), 0);
     this.specials = this.added.filter(({ special, content }) => special && content.length > 1);
     this.#special = new Set(this.added.filter(({ special }) => special).map(({ id }) => id));
-    this.#addedIds = new Map(this.added.map(({ content, id }) => [content, id]));
+    this.#addedIds = new Set(this.added.map(({ id }) => id));
     const decoders = flatten(json['decoder'], 'decoders');
-    this.#pieceBytes = pieceReader(decoders);
+    const { byteTokens, bytesOf } = alphabetOf(decoders);
+    this.missingBytes = BYTES.filter((byte) => !ids.has(byteTokens[byte]!));
+    this.#pieceBytes = bytesOf;
     this.dropsFirstSpace = decoders.some(dropsSpace);
   }
 
   idOf(content: string): number | undefined {
-    const added = this.#addedIds.get(content);
-    if (added !== undefined) return added;
-    const id = Object.hasOwn(this.#vocabulary, content) ? this.#vocabulary[content] : undefined;
-    return isTokenId(id) ? id : undefined;
+    return this.#ids.get(content);
   }
 
   isSpecial(token: number): boolean {
@@ -61,9 +68,7 @@ export class TokenTable {
   bytes(token: number): Uint8Array {
     const content = this.#contents[token];
     if (content === undefined) return EMPTY;
-    return this.#addedIds.get(content) === token
-      ? new TextEncoder().encode(content)
-      : this.#pieceBytes(content);
+    return this.#addedIds.has(token) ? new TextEncoder().encode(content) : this.#pieceBytes(content);
   }
 }
 
@@ -79,26 +84,42 @@ function looksSpecial(content: string): boolean {
   return /^<\|.*\|>$|^<｜.*｜>$|^<unused\d+>$|^<pad>$/s.test(content);
 }
 
-function contentsOf(vocabulary: Fields, added: readonly AddedToken[]): (string | undefined)[] {
-  const ids = Object.keys(vocabulary).length;
-  if (ids === 0) throw invalidTokenizer('Expected `model.vocab` to map tokens to ids');
-  const contents = Array.from<string | undefined>({ length: ids });
-  for (const content of Object.keys(vocabulary)) {
+function readVocabulary(
+  vocabulary: Fields,
+  added: readonly AddedToken[],
+): { readonly ids: ReadonlyMap<string, number>; readonly contents: readonly (string | undefined)[] } {
+  const tokens = Object.keys(vocabulary);
+  if (tokens.length === 0) throw invalidTokenizer('Expected `model.vocab` to map tokens to ids');
+  const ids = new Map<string, number>();
+  const contents = Array.from<string | undefined>({ length: tokens.length });
+  for (const content of tokens) {
     const id = vocabulary[content];
     if (!isTokenId(id))
       throw invalidTokenizer(
         `Expected the id of ${JSON.stringify(content)} to be a token id, got ${String(id)}`,
       );
+    ids.set(content, id);
     contents[id] = content;
   }
-  for (const { id, content } of added) contents[id] = content;
-  return contents;
+  for (const { id, content } of added) {
+    ids.set(content, id);
+    contents[id] = content;
+  }
+  return { ids, contents };
 }
 
-function pieceReader(decoders: readonly Fields[]): (piece: string) => Uint8Array {
+/** How tokens spell bytes. */
+interface Alphabet {
+  /** The token of each byte. */
+  readonly byteTokens: readonly string[];
+  readonly bytesOf: (token: string) => Uint8Array;
+}
+
+function alphabetOf(decoders: readonly Fields[]): Alphabet {
   const types = decoders.map(({ type }) => String(type));
-  if (types.includes('ByteLevel')) return byteLevelReader();
-  if (types.includes('ByteFallback') || types.includes('Metaspace')) return sentencePieceBytes;
+  if (types.includes('ByteLevel')) return byteLevelAlphabet();
+  if (types.includes('ByteFallback') || types.includes('Metaspace'))
+    return { byteTokens: BYTES.map(byteToken), bytesOf: sentencePieceBytes };
   throw unsupportedTokenizer(`The tokenizer's decoder (${types.join(', ') || 'none'})`, [
     'ByteLevel',
     'ByteFallback',
@@ -113,19 +134,27 @@ function dropsSpace(decoder: Fields): boolean {
 }
 
 /** Printable Latin-1 stands for itself; the other 68 bytes are U+0100 and up in their order. */
-function byteLevelReader(): (piece: string) => Uint8Array {
-  const byteOf = new Map<string, number>();
+function byteLevelAlphabet(): Alphabet {
   let next = 0x100;
-  for (let byte = 0; byte < 256; byte++) {
+  const byteTokens = BYTES.map((byte) => {
     const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
-    byteOf.set(String.fromCharCode(printable ? byte : next++), byte);
-  }
-  return (piece) => {
-    const bytes = Array.from(piece, (char) => byteOf.get(char));
-    return bytes.every((byte) => byte !== undefined)
-      ? Uint8Array.from(bytes)
-      : new TextEncoder().encode(piece);
+    return String.fromCharCode(printable ? byte : next++);
+  });
+  const byteOf = new Map(byteTokens.map((token, byte) => [token, byte]));
+  return {
+    byteTokens,
+    bytesOf: (token) => {
+      const bytes = Array.from(token, (char) => byteOf.get(char));
+      return bytes.every((byte) => byte !== undefined)
+        ? Uint8Array.from(bytes)
+        : new TextEncoder().encode(token);
+    },
   };
+}
+
+/** SentencePiece's token for a byte. */
+export function byteToken(byte: number): string {
+  return `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`;
 }
 
 function sentencePieceBytes(piece: string): Uint8Array {

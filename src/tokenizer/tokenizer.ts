@@ -4,6 +4,7 @@ import { GatewayError } from '../errors.js';
 import { BpeEncoder, leadingToken } from './bpe-encoder.js';
 import { ChatTemplate } from './chat-template.js';
 import { SpecialLiterals } from './protected-text.js';
+import { runSteps, type Steps } from './steps.js';
 import { TokenDecoder } from './token-decoder.js';
 import { TokenTable } from './token-table.js';
 import {
@@ -14,7 +15,13 @@ import {
   namedSpecialTokens,
   type TokenizerFiles,
 } from './tokenizer-files.js';
-import { type ChatMessage, type StreamDecoder, type TextTokenizer } from './types.js';
+import {
+  type ChatMessage,
+  type ChatOptions,
+  type StreamDecoder,
+  type TextOptions,
+  type TextTokenizer,
+} from './types.js';
 
 /**
  * Reads the files once and checks them. `now` is the clock of templates that print a date.
@@ -52,33 +59,39 @@ class HuggingFaceTokenizer implements TextTokenizer {
     this.#specials = new SpecialLiterals(this.#table.specials.map(({ content }) => content));
   }
 
-  encode(
-    text: string,
-    options: { readonly allowSpecial?: boolean; readonly addBos?: boolean } = {},
-  ): number[] {
-    const ids = this.#encoder.encode(text, options.allowSpecial === true);
+  encode(text: string, options?: TextOptions): number[] {
+    return runSteps(this.encodeSteps(text, options));
+  }
+
+  *encodeSteps(text: string, options: TextOptions = {}): Steps<number[]> {
+    const { allowSpecial: takeSpecial = false, addBos = true, limit } = options;
+    const ids = yield* this.#encoder.encode(text, { takeSpecial, limit });
     const bos = this.bosTokenId;
-    const wanted = this.#addsBos && options.addBos !== false && bos !== null && ids[0] !== bos;
-    return wanted ? [bos, ...ids] : ids;
+    return this.#addsBos && addBos && bos !== null && ids[0] !== bos ? [bos, ...ids] : ids;
+  }
+
+  encodeChat(messages: readonly ChatMessage[], options?: ChatOptions): number[] {
+    return runSteps(this.encodeChatSteps(messages, options));
   }
 
   /** Adds no BOS: the template writes it where the base wants one. */
-  encodeChat(
-    messages: readonly ChatMessage[],
-    options: {
-      readonly addGenerationPrompt?: boolean;
-      readonly variables?: Readonly<Record<string, unknown>>;
-    } = {},
-  ): number[] {
+  *encodeChatSteps(messages: readonly ChatMessage[], options: ChatOptions = {}): Steps<number[]> {
     if (this.#template === null)
       throw new GatewayError(
         'unsupported_parameter',
         'This base has no chat template: send a prompt to /v1/completions instead of `messages`',
         { param: 'messages' },
       );
-    const { addGenerationPrompt = true, variables = {} } = options;
+    const { addGenerationPrompt = true, variables = {}, limit } = options;
+    // Each takes a token at least; to render very many takes seconds.
+    if (limit !== undefined && messages.length > limit.maxTokens) throw limit.exceeded();
     const chat = this.#template.render(messages, { addGenerationPrompt, variables }, this.#specials);
-    return this.#encoder.encode(chat.text, true, (part) => chat.restore(part));
+    yield;
+    return yield* this.#encoder.encode(chat.text, {
+      takeSpecial: true,
+      limit,
+      restore: (part) => chat.restore(part),
+    });
   }
 
   /** An id without a token, such as a padding row of the embedding, gives no text. */

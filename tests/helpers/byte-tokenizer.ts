@@ -1,7 +1,15 @@
 // A tokenizer whose ids are bytes, with three special ids after them. Its chat template is ChatML.
 
 import { GatewayError } from '../../src/errors.js';
-import type { ChatMessage, StreamDecoder, TextTokenizer } from '../../src/tokenizer/types.js';
+import { runSteps, type Steps } from '../../src/tokenizer/steps.js';
+import type {
+  ChatMessage,
+  ChatOptions,
+  StreamDecoder,
+  TextOptions,
+  TextTokenizer,
+  TokenLimit,
+} from '../../src/tokenizer/types.js';
 
 export const BOS = 256;
 export const TURN_START = 257;
@@ -26,15 +34,22 @@ export class ByteTokenizer implements TextTokenizer {
     this.bosTokenId = bos ? BOS : null;
   }
 
-  encode(text: string, { addBos = true }: { addBos?: boolean } = {}): number[] {
-    return addBos && this.bosTokenId !== null ? [this.bosTokenId, ...bytesOf(text)] : bytesOf(text);
+  encode(text: string, options?: TextOptions): number[] {
+    return runSteps(this.encodeSteps(text, options));
   }
 
-  encodeChat(
-    messages: readonly ChatMessage[],
-    options: { addGenerationPrompt?: boolean; variables?: Readonly<Record<string, unknown>> } = {},
-  ): number[] {
-    this.chats.push({ messages, options });
+  *encodeSteps(text: string, { addBos = true, limit }: TextOptions = {}): Steps<number[]> {
+    const bos = addBos && this.bosTokenId !== null ? [this.bosTokenId] : [];
+    return yield* bounded([...bos, ...bytesOf(text)], limit);
+  }
+
+  encodeChat(messages: readonly ChatMessage[], options?: ChatOptions): number[] {
+    return runSteps(this.encodeChatSteps(messages, options));
+  }
+
+  *encodeChatSteps(messages: readonly ChatMessage[], options: ChatOptions = {}): Steps<number[]> {
+    const { limit, ...given } = options;
+    this.chats.push({ messages, options: given });
     if (messages.some((message) => message.content === 'refused by the template')) {
       throw new GatewayError('invalid_value', 'the template refuses these messages', { param: 'messages' });
     }
@@ -43,7 +58,8 @@ export class ByteTokenizer implements TextTokenizer {
       ...bytesOf(`${message.role}\n${message.content}`),
       TURN_END,
     ]);
-    return options.addGenerationPrompt === true ? [...turns, TURN_START, ...bytesOf('assistant\n')] : turns;
+    const opening = options.addGenerationPrompt === true ? [TURN_START, ...bytesOf('assistant\n')] : [];
+    return yield* bounded([...turns, ...opening], limit);
   }
 
   decode(tokens: readonly number[], { skipSpecial = false }: { skipSpecial?: boolean } = {}): string {
@@ -68,4 +84,11 @@ export class ByteTokenizer implements TextTokenizer {
       flush: () => decoder.decode(),
     };
   }
+}
+
+/** A step for each thousand tokens. */
+function* bounded(tokens: number[], limit: TokenLimit | undefined): Steps<number[]> {
+  if (limit !== undefined && tokens.length > limit.maxTokens) throw limit.exceeded();
+  for (let done = 1000; done < tokens.length; done += 1000) yield;
+  return tokens;
 }

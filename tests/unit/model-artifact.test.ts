@@ -42,7 +42,7 @@ describe('an artifact folder', () => {
     assert.deepEqual(readdirSync(parent), []);
   });
 
-  it('has its name only when all its files are written', () => {
+  it('has its name only when all its files are written', async () => {
     const parent = join(root, 'stepwise');
     const writer = new ArtifactWriter(join(parent, 'out'));
     const blobs = [[Uint8Array.of(1, 2), Uint8Array.of(3)], [Uint8Array.of(4)]].map((pieces) =>
@@ -53,7 +53,7 @@ describe('an artifact folder', () => {
       { offset: 4096, length: 1 },
     ]);
     assert.equal(existsSync(join(parent, 'out')), false);
-    writer.finish(openArtifact(good).manifest, new Map([['tokenizer.json', '{}']]));
+    await writer.finish(openArtifact(good).manifest, new Map([['tokenizer.json', '{}']]));
     assert.deepEqual(readdirSync(parent), ['out']);
     assert.deepEqual(readdirSync(join(parent, 'out')).toSorted(), [
       'manifest.json',
@@ -68,7 +68,7 @@ describe('an artifact folder', () => {
     await assert.rejects(importTo(good), { code: 'invalid_value', message: /good exists already/ });
     const writer = new ArtifactWriter(join(root, 'raced'));
     await importTo(join(root, 'raced'));
-    assert.throws(() => writer.finish({} as Manifest, new Map()), { code: 'invalid_value' });
+    await assert.rejects(() => writer.finish({} as Manifest, new Map()), { code: 'invalid_value' });
     writer.abort();
     assert.equal(openArtifact(join(root, 'raced')).manifest.name, 'tiny');
     assert.deepEqual(

@@ -1,8 +1,10 @@
 // POST /v1/completions: the body, and its prompts as token ids.
 
+import { setImmediate } from 'node:timers/promises';
 import { z } from '@hono/zod-openapi';
-import type { TextTokenizer } from '../../tokenizer/types.js';
+import { contextLimit, finishSteps } from '../prompt-tokens.js';
 import { unexpected } from '../request-body.js';
+import type { Services } from '../services.js';
 import { boolean, generationFields, integerIn } from './fields.js';
 
 const PROMPT = 'a string, a list of strings, a list of token ids or a list of lists of token ids';
@@ -37,16 +39,23 @@ export interface Prompt {
   readonly text: string;
 }
 
-/** One entry for each prompt. Throws invalid_value for an id outside the vocabulary and for a prompt without tokens. */
-export function toPrompts(request: CompletionRequest, tokenizer: TextTokenizer): Prompt[] {
+/**
+ * One entry for each prompt, with a turn of the event loop between them. Throws invalid_value for an id outside the vocabulary and for
+ * a prompt without tokens, context_length_exceeded.
+ */
+export async function toPrompts(request: CompletionRequest, services: Services): Promise<Prompt[]> {
   const given = request.prompt;
-  if (typeof given === 'string') return [textPrompt(given, 'prompt', tokenizer)];
-  if (isTokenIds(given)) return [tokenPrompt(given, 'prompt', tokenizer)];
-  return given.map((item, index) =>
-    typeof item === 'string'
-      ? textPrompt(item, `prompt.${index}`, tokenizer)
-      : tokenPrompt(item, `prompt.${index}`, tokenizer),
-  );
+  if (typeof given === 'string') return [await textPrompt(given, 'prompt', services)];
+  if (isTokenIds(given)) return [tokenPrompt(given, 'prompt', services)];
+  const prompts: Prompt[] = [];
+  for (const [index, item] of given.entries()) {
+    if (index > 0) await setImmediate();
+    const path = `prompt.${index}`;
+    prompts.push(
+      typeof item === 'string' ? await textPrompt(item, path, services) : tokenPrompt(item, path, services),
+    );
+  }
+  return prompts;
 }
 
 export function completionMaxTokens(request: CompletionRequest): number {
@@ -77,13 +86,17 @@ function isTokenIds(list: PromptList): list is number[] {
   return typeof list[0] === 'number';
 }
 
-function textPrompt(text: string, path: string, tokenizer: TextTokenizer): Prompt {
-  const tokens = tokenizer.encode(text);
+async function textPrompt(text: string, path: string, services: Services): Promise<Prompt> {
+  const limit = contextLimit(services, path);
+  const tokens = await finishSteps(services.tokenizer.encodeSteps(text, { limit }));
   if (tokens.length === 0) throw unexpected(path, 'at least one token long', text);
   return { tokens, text };
 }
 
-function tokenPrompt(tokens: readonly number[], path: string, tokenizer: TextTokenizer): Prompt {
+function tokenPrompt(tokens: readonly number[], path: string, services: Services): Prompt {
+  const { tokenizer } = services;
+  const limit = contextLimit(services, path);
+  if (tokens.length > limit.maxTokens) throw limit.exceeded();
   checkTokenIds(tokens, path, tokenizer.vocabSize);
   return { tokens, text: tokenizer.decode(tokens, { skipSpecial: true }) };
 }

@@ -25,6 +25,7 @@ import {
 } from '../openai/completion-request.js';
 import type { GenerationFields } from '../openai/fields.js';
 import { stopStrings, toSampling, wantsUsage } from '../openai/sampling.js';
+import { contextLimit, finishSteps } from '../prompt-tokens.js';
 import { limitBody, readJson } from '../request-body.js';
 import type { ServerApp, ServerEnv, Services } from '../services.js';
 import { documentRoute, MAX_JSON_BYTES } from './document.js';
@@ -48,12 +49,12 @@ async function generate(
   c: Context<ServerEnv>,
   services: Services,
   fields: GenerationFields,
-  prepare: (lease: AdapterLease | null) => AnswerRequest,
+  prepare: (lease: AdapterLease | null) => Promise<AnswerRequest>,
 ): Promise<Response> {
   const lease = await acquireAdapter(services, fields);
   let request: AnswerRequest;
   try {
-    request = prepare(lease);
+    request = await prepare(lease);
   } catch (error) {
     lease?.release();
     throw error;
@@ -65,12 +66,19 @@ async function generate(
   return answer(c, services, request);
 }
 
-function chatAnswer(services: Services, body: ChatRequest, lease: AdapterLease | null): AnswerRequest {
+async function chatAnswer(
+  services: Services,
+  body: ChatRequest,
+  lease: AdapterLease | null,
+): Promise<AnswerRequest> {
   const { tokenizer } = services;
-  const tokens = tokenizer.encodeChat(toChatMessages(body.messages), {
-    addGenerationPrompt: true,
-    variables: templateVariables(body),
-  });
+  const tokens = await finishSteps(
+    tokenizer.encodeChatSteps(toChatMessages(body.messages), {
+      addGenerationPrompt: true,
+      variables: templateVariables(body),
+      limit: contextLimit(services, 'messages'),
+    }),
+  );
   const logprobs = chatLogprobs(body);
   const sampling = toSampling(body, {
     maxTokens: chatMaxTokens(body) ?? remainingTokens(services, tokens.length, lease),
@@ -97,14 +105,14 @@ function chatAnswer(services: Services, body: ChatRequest, lease: AdapterLease |
   };
 }
 
-function completionAnswer(
+async function completionAnswer(
   services: Services,
   body: CompletionRequest,
   lease: AdapterLease | null,
-): AnswerRequest {
+): Promise<AnswerRequest> {
   checkBestOf(body);
   const { tokenizer } = services;
-  const prompts = toPrompts(body, tokenizer);
+  const prompts = await toPrompts(body, services);
   const echo = body.echo ?? false;
   const n = body.n ?? 1;
   const sampling = toSampling(body, {
