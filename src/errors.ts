@@ -1,4 +1,4 @@
-// The one error type that callers see, and the assertion for our own bugs.
+// The one error type that callers see, the hint of what a mistyped word meant, and the assertion for our own bugs.
 // server/ maps a GatewayError to OpenAI's error body; anything else becomes a 500.
 
 export type ErrorType =
@@ -19,8 +19,10 @@ export const ERROR_CODES = {
   adapter_base_mismatch: [400, 'invalid_request_error'],
   unsupported_adapter: [400, 'invalid_request_error'],
   invalid_file: [400, 'invalid_request_error'],
+  all_labels_masked: [400, 'invalid_request_error'],
   unsupported_model: [400, 'invalid_request_error'],
   invalid_config: [400, 'invalid_request_error'],
+  insufficient_memory: [400, 'invalid_request_error'],
   invalid_api_key: [401, 'authentication_error'],
   not_permitted: [403, 'permission_error'],
   model_not_found: [404, 'not_found_error'],
@@ -68,4 +70,26 @@ export class AssertionError extends Error {
 
 export function assert(condition: unknown, message: string): asserts condition {
   if (!condition) throw new AssertionError(message);
+}
+
+/** `; did you mean X?` or nothing where no word is near. */
+export function nearest(word: string, known: readonly string[]): string {
+  const best = known
+    .map((candidate) => ({ candidate, distance: editDistance(word, candidate) }))
+    .toSorted((a, b) => a.distance - b.distance)[0];
+  return best === undefined || best.distance > word.length / 3 ? '' : `; did you mean ${best.candidate}?`;
+}
+
+/** Levenshtein's distance, one row at a time. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const swap = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(swap, row[j]! + 1, next[j - 1]! + 1));
+    }
+    row = next;
+  }
+  return row[b.length]!;
 }

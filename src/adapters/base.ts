@@ -8,6 +8,8 @@ export interface AdapterBase {
   readonly architecture: Architecture;
   /** sha256 of the base's weights; registrations are kept apart by it. */
   readonly baseHash: string;
+  /** sha256 of its chat template, null where it has none; where absent, adapters are not checked against it. */
+  readonly chatTemplateHash?: string | null;
   /** As listed in /v1/models; no adapter may take it. */
   readonly name: string;
   /** A projection's matrix [out, in] as it is served (dequantized by the row); named as in the manifest: `layers.0.self_attn.q_proj`. */
@@ -16,12 +18,13 @@ export interface AdapterBase {
   bias(name: string): Float32Array | null;
 }
 
-/** The base as a converted model holds it. */
-export function adapterBase(artifact: Artifact): AdapterBase {
+/** The base as a converted model holds it. `chatTemplateHash` is the tokenizer's. */
+export function adapterBase(artifact: Artifact, chatTemplateHash?: string | null): AdapterBase {
   const { architecture, baseHash, name, vectors } = artifact.manifest;
   return {
     architecture,
     baseHash,
+    ...(chatTemplateHash === undefined ? {} : { chatTemplateHash }),
     name,
     matrix: (matrix) => artifact.openMatrix(matrix),
     bias: (matrix) => (vectors[`${matrix}.bias`] ? artifact.readVector(`${matrix}.bias`) : null),

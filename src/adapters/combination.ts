@@ -6,7 +6,7 @@ import { GatewayError } from '../errors.js';
 import { PROJECTIONS, type Projection, projectionShape, type Architecture } from '../model/architecture.js';
 import { firstNonFinite } from './finite.js';
 import type { Pacer } from './pacer.js';
-import { loraAdapter } from './peft.js';
+import { loraAdapter } from './lora-adapter.js';
 import { unsupportedAdapter } from './refusal.js';
 import type { AdapterInfo, LoraAdapter, LoraDelta, ServingAdapter } from './types.js';
 
@@ -61,9 +61,9 @@ export function combinationInfo(parts: readonly CombinationPart[]): AdapterInfo 
 
 /** A part must be made of low-rank updates alone: factors and biases do not add up. Throws GatewayError unsupported_adapter. */
 export function checkCombinable(name: string, adapter: ServingAdapter): LoraAdapter {
-  if (adapter.kind === 'prefix')
+  if (adapter.kind !== 'lora')
     throw unsupportedAdapter(
-      `${name} is a prefix, which cannot be combined; name it alone as the model`,
+      `${name} is a ${adapter.kind}, which cannot be combined; name it alone as the model`,
       PARAM,
     );
   const affine = adapter.layers.findIndex((layer) => Object.keys(layer.affine).length > 0);

@@ -1,7 +1,7 @@
 // Typed access to the keys of adapter_config.json, with PEFT's defaults where a key is absent. Knows no methods and no tensors.
 
 import { parseStrictJson } from '../formats/strict-json.js';
-import { invalidAdapter } from './refusal.js';
+import { baseMismatch, invalidAdapter } from './refusal.js';
 import { CONFIG_FILE } from './adapter-files.js';
 
 export type ConfigFields = Readonly<Record<string, unknown>>;
@@ -34,8 +34,20 @@ export function countField(fields: ConfigFields, key: string, fallback: number):
   return checkCount(key, fields[key] ?? fallback);
 }
 
-export function optionalCountField(fields: ConfigFields, key: string): number | null {
+function optionalCountField(fields: ConfigFields, key: string): number | null {
   return (fields[key] ?? null) === null ? null : checkCount(key, fields[key]);
+}
+
+/** What the configuration says of the base's sizes, where it says so. Throws adapter_base_mismatch. */
+export function checkBaseSizes(fields: ConfigFields, sizes: Readonly<Record<string, number>>): void {
+  for (const [key, size] of Object.entries(sizes)) {
+    const found = optionalCountField(fields, key);
+    if (found !== null && found !== size)
+      throw baseMismatch(
+        `${CONFIG_FILE}: \`${key}\` is ${found}, the base has ${size}; this adapter was trained on another model`,
+        key,
+      );
+  }
 }
 
 /** A string is kept as it is (PEFT reads it as a regular expression), a list must hold strings; null and an absent key are null. */

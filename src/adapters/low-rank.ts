@@ -43,7 +43,8 @@ export function isZero(values: Float32Array): boolean {
   return values.every((value) => value === 0);
 }
 
-function transposed({ rows, cols, data }: Matrix, scale: number): Float32Array {
+/** [cols, rows], times scale. */
+export function transposed({ rows, cols, data }: Matrix, scale = 1): Float32Array {
   const result = new Float32Array(rows * cols);
   for (let row = 0; row < rows; row++)
     for (let col = 0; col < cols; col++) result[col * rows + row] = data[row * cols + col]! * scale;

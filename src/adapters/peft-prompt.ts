@@ -3,7 +3,7 @@
 
 import { CONFIG_FILE } from './adapter-files.js';
 import type { AdapterBase } from './base.js';
-import { type ConfigFields, countField, optionalCountField } from './config-fields.js';
+import { checkBaseSizes, type ConfigFields, countField } from './config-fields.js';
 import { ofAdapter, ofBase, type AdapterTensor, type PeftTensors } from './peft-tensors.js';
 import { baseMismatch, unsupportedAdapter } from './refusal.js';
 import type { PrefixAdapter, PromptEmbeddings } from './types.js';
@@ -19,7 +19,7 @@ export function readPrefix(
 ): PrefixAdapter {
   const { numLayers, numKvHeads, headDim } = base.architecture;
   const width = numKvHeads * headDim;
-  checkSizes(fields, { num_layers: numLayers, token_dim: width, num_attention_heads: numKvHeads });
+  checkBaseSizes(fields, { num_layers: numLayers, token_dim: width, num_attention_heads: numKvHeads });
   const numVirtualTokens = virtualTokens(fields, base);
   const tensor = takeOnly(tensors, numVirtualTokens, 2 * numLayers * width);
   const values = tensor.read();
@@ -39,7 +39,7 @@ export function readPrompt(
   hash: string,
 ): PromptEmbeddings {
   const { numLayers, hiddenSize, numHeads } = base.architecture;
-  checkSizes(fields, { num_layers: numLayers, token_dim: hiddenSize, num_attention_heads: numHeads });
+  checkBaseSizes(fields, { num_layers: numLayers, token_dim: hiddenSize, num_attention_heads: numHeads });
   const numVirtualTokens = virtualTokens(fields, base);
   const embeddings = takeOnly(tensors, numVirtualTokens, hiddenSize).read();
   return { kind: 'prompt', hash, numVirtualTokens, embeddings };
@@ -59,18 +59,6 @@ function virtualTokens(fields: ConfigFields, base: AdapterBase): number {
       'num_virtual_tokens',
     );
   return count;
-}
-
-/** What the configuration says of the base's sizes, where it says so. */
-function checkSizes(fields: ConfigFields, sizes: Readonly<Record<string, number>>): void {
-  for (const [key, size] of Object.entries(sizes)) {
-    const found = optionalCountField(fields, key);
-    if (found !== null && found !== size)
-      throw baseMismatch(
-        `${CONFIG_FILE}: \`${key}\` is ${found}, the base has ${size}; this adapter was trained on another model`,
-        key,
-      );
-  }
 }
 
 function takeOnly(tensors: PeftTensors, rows: number, cols: number): AdapterTensor {

@@ -36,6 +36,8 @@ export interface AdapterRegistry {
   otherBases(name: string): Promise<readonly string[]>;
   /** Hashes of the current versions, of all bases. */
   usedHashes(): Promise<ReadonlySet<string>>;
+  /** The connection, for other tables in the same file: a second one would wait for this one's transactions, and block the thread. */
+  readonly database: Kysely<RegistrySchema>;
   close(): Promise<void>;
 }
 
@@ -51,6 +53,7 @@ export async function openRegistry(path: string, baseHash: string): Promise<Adap
     db.selectFrom('adapters').selectAll().where('base_hash', '=', baseHash).where('current', '=', 1);
 
   return {
+    database: db,
     async list() {
       return (await current().orderBy('name').execute()).map(toInfo);
     },

@@ -42,6 +42,7 @@ export interface AdapterServiceOptions {
 }
 
 export interface LocalAdapterService extends AdapterService {
+  readonly database: AdapterRegistry['database'];
   /** How the bytes for loaded adapters are used. */
   usage(): CacheUsage;
   /** Waits for changes under way and closes the database. Leases stay valid. */
@@ -82,6 +83,10 @@ class LocalService implements LocalAdapterService {
     this.#registry = registry;
     this.#clock = clock;
     this.#cache = createPinnedCache<ServingAdapter>(options.cacheBytes);
+  }
+
+  get database(): AdapterRegistry['database'] {
+    return this.#registry.database;
   }
 
   async list(): Promise<readonly AdapterInfo[]> {

@@ -1,6 +1,7 @@
-// Between the methods (LoRA, IA3, LoHa, LoKr) and the finished adapter: a method plans one entry for each projection it changes, with all
+// Between the methods (LoRA, IA3, LoHa, LoKr, BitFit) and the finished adapter: a method plans one entry for each projection it changes, with all
 // tensors found and their shapes checked; building the plans reads the values, one projection at a time, and gathers them by layer.
 
+import type { GatewayError } from '../errors.js';
 import type { Architecture, Projection } from '../model/architecture.js';
 import { CONFIG_FILE, WEIGHTS_FILE } from './adapter-files.js';
 import type { Site } from './base.js';
@@ -75,18 +76,27 @@ export async function buildLayers(
     if (affine !== null) layer.affine[site.projection] = affine;
     hasEffect ||= lora !== null || affine !== null;
   }
-  if (!hasEffect)
-    throw invalidAdapter(
-      `${WEIGHTS_FILE}: the adapter changes nothing: all its updates are zero; save it after training`,
-      WEIGHTS_FILE,
-    );
+  if (!hasEffect) throw changesNothing();
   return layers;
+}
+
+/** The names of the projections that the plans change. */
+export function projectionsOf(plans: readonly SitePlan[]): string[] {
+  return [...new Set(plans.map((plan) => plan.site.projection as string))].toSorted();
 }
 
 /** Every typed array of a projection's change. */
 export function arraysOf({ lora, affine }: SiteDelta): Float32Array[] {
   return [lora?.a, lora?.b, affine?.outScale, affine?.inScale, affine?.bias].filter(
     (values) => values instanceof Float32Array,
+  );
+}
+
+/** The refusal of an adapter that is the base itself. */
+export function changesNothing(): GatewayError {
+  return invalidAdapter(
+    `${WEIGHTS_FILE}: the adapter changes nothing: all its updates are zero; save it after training`,
+    WEIGHTS_FILE,
   );
 }
 

@@ -1,6 +1,7 @@
 // What a loaded adapter is to the engine: plain typed arrays under a content hash. No files, no names, no tenants.
 
 import type { Projection } from '../model/architecture.js';
+import type { BottleneckPlace } from '../model/bottleneck-nodes.js';
 
 /** One projection's low-rank update: y += (x · a) · b. The scale (alpha / r, rslora) is folded into b. */
 export interface LoraDelta {
@@ -33,6 +34,8 @@ export interface LoraAdapter {
   readonly sizeBytes: number;
   /** Largest rank over all projections; 0 where only affine parts exist. */
   readonly maxRank: number;
+  /** Whether it has anything beside low-rank updates. */
+  readonly hasAffine: boolean;
   /** One entry a block. */
   readonly layers: readonly LayerDelta[];
 }
@@ -47,7 +50,29 @@ export interface PrefixAdapter {
   readonly layers: readonly { readonly k: Float32Array; readonly v: Float32Array }[];
 }
 
-export type ServingAdapter = LoraAdapter | PrefixAdapter;
+/** h += up(silu(down(h))), matrices transposed as they are multiplied with. */
+export interface BottleneckDelta {
+  /** Row-major [hidden, size]. */
+  readonly down: Float32Array;
+  /** [size]. */
+  readonly downBias: Float32Array;
+  /** Row-major [size, hidden]. */
+  readonly up: Float32Array;
+  /** [hidden]. */
+  readonly upBias: Float32Array;
+}
+
+export interface BottleneckAdapter {
+  readonly kind: 'bottleneck';
+  readonly hash: string;
+  readonly sizeBytes: number;
+  /** Units of every bottleneck. */
+  readonly size: number;
+  /** One entry a block. */
+  readonly layers: readonly Readonly<Record<BottleneckPlace, BottleneckDelta>>[];
+}
+
+export type ServingAdapter = LoraAdapter | PrefixAdapter | BottleneckAdapter;
 
 /** Virtual token embeddings [V, hidden] of prompt tuning and P-tuning, before they are run into keys and values. */
 export interface PromptEmbeddings {
@@ -63,10 +88,10 @@ export interface AdapterInfo {
   /** 1, 2, ...: counts the registrations under this name. */
   readonly version: number;
   readonly hash: string;
-  /** As in adapter_config.json: LORA, IA3, PREFIX_TUNING, PROMPT_TUNING, P_TUNING ... */
+  /** As in adapter_config.json: LORA, IA3, PREFIX_TUNING, PROMPT_TUNING, P_TUNING ...; BITFIT or BOTTLENECK for a manifest's. */
   readonly peftType: string;
-  readonly servedAs: 'lora' | 'prefix';
-  /** Largest rank; null for prefix kinds. */
+  readonly servedAs: ServingAdapter['kind'];
+  /** Largest rank; null for prefixes and bottlenecks. */
   readonly rank: number | null;
   readonly targetModules: readonly string[];
   readonly numVirtualTokens: number | null;

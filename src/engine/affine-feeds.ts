@@ -1,13 +1,12 @@
 // The per-row scales and biases of a run (DoRA, IA3, trained biases): `affine.{group}.out_scale`, `.bias`, `.in_scale`, [B, 1, size].
 // Rebuilt only when the rows' adapters change.
 
-import { hasAffine } from '../adapters/bank.js';
 import type { AffineDelta, LoraAdapter } from '../adapters/types.js';
 import type { Architecture } from '../model/architecture.js';
 import { groupShape } from '../model/group-shape.js';
 import { GROUP_NAMES, GROUPS, type GroupName } from '../model/projection-group.js';
 import type { Runtime } from '../runtime/runtime.js';
-import type { NamedTensor } from './lora-feeds.js';
+import type { NamedTensor } from './bank-feeds.js';
 
 type Field = keyof AffineDelta;
 
@@ -24,7 +23,7 @@ export class AffineFeeds {
 
   /** Owned by this object, valid until the next call; null where no row has scales or biases. */
   prepare(rows: readonly (LoraAdapter | null)[]): readonly NamedTensor[] | null {
-    const affine = rows.map((adapter) => (adapter !== null && hasAffine(adapter) ? adapter : null));
+    const affine = rows.map((adapter) => (adapter?.hasAffine === true ? adapter : null));
     if (affine.every((adapter) => adapter === null)) return null;
     const key = affine.map((adapter) => adapter?.hash ?? '').join(',');
     if (key !== this.#key) {

@@ -2,16 +2,19 @@
 //
 // Some processors multiply a lone row by 4-bit weights in another way than several rows: with other rounding, and without the
 // folded minima (model/block-sums.ts). A trial run at the start tells; there a lone row runs beside a scratch row, so that a row's
-// logits are the same bits whatever else is in the batch.
+// logits are the same bits whatever else is in the batch. Attention, too, computes one token of one row in another way than several
+// tokens, so a prompt's lone last token runs with a padding token behind it: its logits are those of the prompt run whole.
 
-import type { LoraAdapter, ServingAdapter } from '../adapters/types.js';
+import { bottleneckLayout } from '../adapters/bottleneck-layout.js';
+import { loraLayout } from '../adapters/lora-layout.js';
+import type { BottleneckAdapter, LoraAdapter, ServingAdapter } from '../adapters/types.js';
 import type { Architecture } from '../model/architecture.js';
 import type { CompiledModel } from '../model/compiled-model.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Tensor } from '../runtime/tensor.js';
 import { AffineFeeds } from './affine-feeds.js';
+import { BankFeeds, type NamedTensor } from './bank-feeds.js';
 import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
-import { LoraFeeds, type NamedTensor } from './lora-feeds.js';
 
 /** Writes embedding rows [tokens, hidden]. */
 export interface Embedding {
@@ -50,7 +53,8 @@ interface Batch {
 
 export class ModelRunner {
   readonly #options: RunnerOptions;
-  readonly #lora: LoraFeeds;
+  readonly #lora: BankFeeds<LoraAdapter>;
+  readonly #bottleneck: BankFeeds<BottleneckAdapter>;
   readonly #affine: AffineFeeds;
   readonly #constants: readonly NamedTensor[];
   readonly #kvNames: readonly (readonly [string, string])[];
@@ -58,9 +62,10 @@ export class ModelRunner {
   #pairLoneRows = false;
 
   private constructor(options: RunnerOptions) {
-    const { runtime, arch, kv, rope } = options;
+    const { runtime, arch, kv, rope, plainLora: plain } = options;
     this.#options = options;
-    this.#lora = new LoraFeeds(runtime, arch, kv.numRows, options.plainLora);
+    this.#lora = new BankFeeds(runtime, 'lora', loraLayout(arch), kv.numRows, plain);
+    this.#bottleneck = new BankFeeds(runtime, 'bottleneck', bottleneckLayout(arch), kv.numRows, plain);
     this.#affine = new AffineFeeds(runtime, arch);
     const table = [kv.capacity, arch.headDim / 2];
     this.#constants = [
@@ -87,13 +92,13 @@ export class ModelRunner {
   }
 
   get activeAdapters(): readonly string[] {
-    return this.#lora.activeAdapters;
+    return [...this.#lora.activeAdapters, ...this.#bottleneck.activeAdapters];
   }
 
-  /** Brings the adapters of all sequences that hold a slot into the bank. */
+  /** Brings the adapters of all sequences that hold a slot into the banks. */
   activate(adapters: readonly (ServingAdapter | null)[]): void {
-    const loras = new Map(adapters.map(lowRank).map((adapter) => [adapter?.hash, adapter]));
-    this.#lora.activate([...loras.values()].filter((adapter) => adapter !== null));
+    this.#lora.activate(distinct(adapters.map(lowRank)));
+    this.#bottleneck.activate(distinct(adapters.map(bottleneckOnly)));
   }
 
   /** One token each for slots [0, rows.length). Logits [rows, V]: scratch memory, valid until the next run. */
@@ -158,6 +163,7 @@ export class ModelRunner {
 
   dispose(): void {
     this.#lora.dispose();
+    this.#bottleneck.dispose();
     this.#affine.dispose();
     for (const [, tensor] of this.#constants) tensor.dispose();
   }
@@ -170,7 +176,7 @@ export class ModelRunner {
     adapter: ServingAdapter | null,
     wanted: 'last' | 'all',
   ): Promise<Float32Array> {
-    const padded = this.#pairLoneRows && numTokens === 1;
+    const padded = numTokens === 1;
     const { hiddenSize } = this.#options.arch;
     const values = padded ? new Float32Array(2 * hiddenSize) : embeds;
     if (padded) values.set(embeds);
@@ -187,19 +193,23 @@ export class ModelRunner {
 
   async #run(batch: Batch): Promise<Float32Array> {
     const { runtime, arch, kv, model } = this.#options;
-    const loras = batch.adapters.map(lowRank);
-    const lora = this.#lora.prepare(loras, batch.numTokens);
+    const lora = this.#lora.prepare(batch.adapters.map(lowRank), batch.numTokens);
+    const bottleneck = this.#bottleneck.prepare(batch.adapters.map(bottleneckOnly), batch.numTokens);
     const affine = this.#affine.prepare(batch.adapters.map(loraOnly));
     const logits = this.#logitsFor(batch.logitRows.length);
-    const own: NamedTensor[] = [...lora.own, ...this.#batchInputs(batch)];
+    const own: NamedTensor[] = [...lora.own, ...bottleneck.own, ...this.#batchInputs(batch)];
     const output = runtime.tensor(logits, [batch.logitRows.length, arch.vocabSize]);
     const cache = kv.tensors(batch.firstRow, batch.numRows);
     const pick = (side: 0 | 1): NamedTensor[] => this.#kvNames.map((names, i) => [names[side], cache[i]!]);
-    const inputs = [...this.#constants, ...own, ...lora.bank, ...(affine ?? []), ...pick(0)];
+    const banks = [...lora.bank, ...bottleneck.bank];
+    const inputs = [...this.#constants, ...own, ...banks, ...(affine ?? []), ...pick(0)];
     try {
-      await model
-        .session({ lora: lora.form, affine: affine !== null })
-        .run(inputs, [['logits', output], ...pick(1)]);
+      const session = await model.session({
+        lora: lora.form,
+        bottleneck: bottleneck.form,
+        affine: affine !== null,
+      });
+      await session.run(inputs, [['logits', output], ...pick(1)]);
     } finally {
       for (const [, tensor] of own) tensor.dispose();
       output.dispose();
@@ -258,7 +268,16 @@ function loraOnly(adapter: ServingAdapter | null): LoraAdapter | null {
   return adapter?.kind === 'lora' ? adapter : null;
 }
 
-/** The adapter as the bank sees it: those with scales and biases alone have no place there. */
+function bottleneckOnly(adapter: ServingAdapter | null): BottleneckAdapter | null {
+  return adapter?.kind === 'bottleneck' ? adapter : null;
+}
+
+function distinct<A extends { readonly hash: string }>(adapters: readonly (A | null)[]): A[] {
+  const byHash = new Map(adapters.map((adapter) => [adapter?.hash, adapter]));
+  return [...byHash.values()].filter((adapter) => adapter !== null);
+}
+
+/** The adapter as the bank of low-rank updates sees it: those with scales and biases alone have no place there. */
 function lowRank(adapter: ServingAdapter | null): LoraAdapter | null {
   return adapter?.kind === 'lora' && adapter.maxRank > 0 ? adapter : null;
 }

@@ -6,7 +6,8 @@ import { checkArchitecture } from './architecture-check.js';
 import { Fields } from './fields.js';
 import { ropeFromConfig } from './rope-config.js';
 
-const FAMILIES: Readonly<Record<Family, string>> = {
+/** The class of transformers for each family. */
+export const FAMILIES: Readonly<Record<Family, string>> = {
   llama: 'LlamaForCausalLM',
   qwen2: 'Qwen2ForCausalLM',
   qwen3: 'Qwen3ForCausalLM',

@@ -2,21 +2,15 @@
 //
 // Inputs   embeds f32 [B,S,H] (embedding rows), seqlens_k i32 [B] (tokens in the row after this run, minus one),
 //          total_len i32 [] (the longest row's tokens after this run), logit_rows i64 [n] (rows of [B*S] whose logits are wanted),
-//          cos, sin f32 [context, D/2], past.{l}.k/v f32 [B, kvHeads, context, D], and the adapters' (adapter-nodes.ts).
+//          cos, sin f32 [context, D/2], past.{l}.k/v f32 [B, kvHeads, context, D], and the adapters' (adapter-*.ts, bottleneck-nodes.ts).
 // Outputs  logits f32 [n, V], present.{l}.k/v: the same buffers as past.
 // GroupQueryAttention takes S > 1 with earlier tokens only for B = 1; a first prompt batch may be padded on the right.
 
 import { float, GraphBuilder, int, MICROSOFT } from '../graph/builder.js';
 import type { Architecture } from './architecture.js';
-import {
-  addAffine,
-  addLora,
-  declareAdapterConstants,
-  declareAdapterInputs,
-  scaleInput,
-  type GroupShape,
-  type LoraForm,
-} from './adapter-nodes.js';
+import { addAffine, addLora, scaleInput, type GroupShape } from './adapter-nodes.js';
+import { declareRouting, type BankForm } from './adapter-routing.js';
+import { addBottleneck, type BottleneckPlace } from './bottleneck-nodes.js';
 import {
   GROUPS,
   multiply,
@@ -28,7 +22,8 @@ import {
 import { groupShape } from './group-shape.js';
 
 export interface GraphVariant {
-  readonly lora: LoraForm;
+  readonly lora: BankForm;
+  readonly bottleneck: BankForm;
   /** Per-row scales and biases (DoRA, IA3, trained biases). */
   readonly affine: boolean;
 }
@@ -42,8 +37,11 @@ export interface GraphWeights {
   declare(graph: GraphBuilder): void;
 }
 
-export function variantName(variant: GraphVariant): string {
-  return `${variant.lora}${variant.affine ? '-affine' : ''}`;
+/** Without anything of adapters. */
+export const BASE_VARIANT: GraphVariant = { lora: 'none', bottleneck: 'none', affine: false };
+
+export function variantName({ lora, bottleneck, affine }: GraphVariant): string {
+  return `${lora}${affine ? '-affine' : ''}${bottleneck === 'none' ? '' : `-bottleneck-${bottleneck}`}`;
 }
 
 /** Whether a constant is made with the graph's nodes rather than by GraphWeights. */
@@ -62,8 +60,8 @@ export function buildServingGraph(
   const graph = new GraphBuilder();
   weights.declare(graph);
   declareInputs(graph);
-  declareAdapterInputs(graph, variant.lora);
-  declareAdapterConstants(graph, variant.lora);
+  declareRouting(graph, 'lora', variant.lora);
+  declareRouting(graph, 'bottleneck', variant.bottleneck);
   if (arch.qkNorm) {
     graph.constant('to_heads', BigInt64Array.of(0n, 0n, -1n, BigInt(arch.headDim)), [4]);
     graph.constant('from_heads', BigInt64Array.of(0n, 0n, -1n), [3]);
@@ -142,7 +140,8 @@ class BlockWriter {
         ...(slidingWindow === null ? {} : { local_window_size: int(slidingWindow) }),
       },
     });
-    return this.#project(layer, 'o', `${name}.attention`);
+    const output = this.#project(layer, 'o', `${name}.attention`);
+    return this.#bottleneck(layer, 'attention', output);
   }
 
   /** q and k with each head's RMS norm applied, and v. */
@@ -182,7 +181,12 @@ class BlockWriter {
       { axis: int(-1), num_outputs: int(2) },
     );
     const silu = graph.node('QuickGelu', `${name}.silu`, [gate!], { alpha: float(1) }, MICROSOFT);
-    return this.#project(layer, 'down', graph.node('Mul', `${name}.act`, [silu, up!]));
+    const output = this.#project(layer, 'down', graph.node('Mul', `${name}.act`, [silu, up!]));
+    return this.#bottleneck(layer, 'mlp', output);
+  }
+
+  #bottleneck(layer: number, place: BottleneckPlace, h: string): string {
+    return addBottleneck(this.#graph, this.#variant.bottleneck, h, layer, place, this.#arch.hiddenSize);
   }
 
   #project(layer: number, groupName: GroupName, input: string): string {

@@ -1,10 +1,11 @@
-// What else is in the batch changes no answer: base, LoRA, DoRA, IA3, prefix and prompt-tuning rows, alone and in any mix.
+// What else is in the batch changes no answer: base, LoRA, DoRA, IA3, prefix, prompt-tuning and bottleneck rows, alone and in any mix.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import type { ServingAdapter } from '../../src/adapters/types.js';
 import type { OpenEngine } from '../../src/engine/open-engine.js';
 import { alone, assertSame, TOLERANCE, together } from '../helpers/engine-runs.js';
 import { request, tinyModel, type TinyModel } from '../helpers/tiny-model.js';
+import { randomBottleneck } from '../helpers/random-bottleneck.js';
 import { randomLora, randomTokens } from '../helpers/random-lora.js';
 
 const WEIGHTS = ['f32', 'q4', 'q8'] as const;
@@ -24,6 +25,8 @@ async function mixedAdapters(model: TinyModel, engine: OpenEngine): Promise<(Ser
     randomLora(architecture, 1, { rank: 4 }),
     randomLora(architecture, 2, { rank: 16, projections: ['q_proj', 'v_proj'] }),
     randomLora(architecture, 3, { rank: 3, projections: ['down_proj'] }),
+    randomBottleneck(architecture, 4, { size: 4 }),
+    randomBottleneck(architecture, 5, { size: 12 }),
     null,
   ];
 }
@@ -84,7 +87,11 @@ WEIGHTS.forEach((weights, index) => {
     const grouped = await model.open({ slots: 6 });
     const plain = await model.open({ slots: 6, plainLora: true });
     const { architecture } = model.artifact.manifest;
-    const pool = [null, ...[4, 5, 6, 7].map((seed) => randomLora(architecture, seed, { rank: 2 * seed }))];
+    const pool = [
+      null,
+      ...[4, 5, 6, 7].map((seed) => randomLora(architecture, seed, { rank: 2 * seed })),
+      ...[8, 9].map((seed) => randomBottleneck(architecture, seed, { size: 2 * seed })),
+    ];
     const requests = Array.from({ length: 12 }, (_, i) =>
       request(randomTokens(i, 2 + 3 * i, VOCAB), {
         adapter: pool[(3 * i) % pool.length]!,

@@ -83,7 +83,14 @@ export class FakeAdapters implements AdapterService {
   #lease(info: AdapterInfo): AdapterLease {
     this.numAcquired++;
     const { hash, sizeBytes } = info;
-    const adapter: ServingAdapter = { kind: 'lora', hash, sizeBytes, maxRank: 8, layers: [] };
+    const adapter: ServingAdapter = {
+      kind: 'lora',
+      hash,
+      sizeBytes,
+      maxRank: 8,
+      hasAffine: false,
+      layers: [],
+    };
     return {
       adapter,
       info,

@@ -33,6 +33,7 @@ export function randomLora(arch: Architecture, seed: number, options: RandomLora
     hash: `random-${seed}-${rank}-${strength}-${projections.join('+')}`,
     sizeBytes: 0,
     maxRank: rank,
+    hasAffine: false,
     layers,
   };
 }

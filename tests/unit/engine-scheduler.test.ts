@@ -18,7 +18,7 @@ const LIMITS: SchedulerLimits = { prefillChunk: 16, logprobChunk: 4, batchPrompt
 const ONE_BY_ONE: SchedulerLimits = { ...LIMITS, batchPrompts: false };
 
 function lora(hash: string): LoraAdapter {
-  return { kind: 'lora', hash, sizeBytes: 0, maxRank: 1, layers: [] };
+  return { kind: 'lora', hash, sizeBytes: 0, maxRank: 1, hasAffine: false, layers: [] };
 }
 
 interface Options {

@@ -1,33 +1,33 @@
-// The low-rank inputs of a run: which adapter each row has, and the bank's arrays as tensors. Picks the graph's form:
-// one adapter needs no gather, several are grouped, and the plain form can be forced for comparison.
+// The inputs of a run for one kind of adapter that has a bank: which adapter each row has, and the bank's arrays as tensors. Picks the
+// graph's form: one adapter needs no gather, several are grouped, and the plain form can be forced for comparison.
 
-import { LoraBank } from '../adapters/bank.js';
-import type { LoraAdapter } from '../adapters/types.js';
-import type { LoraForm } from '../model/adapter-nodes.js';
-import type { Architecture } from '../model/architecture.js';
+import { AdapterBank, type BankLayout } from '../adapters/bank.js';
+import type { BankForm, BankKind } from '../model/adapter-routing.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Tensor } from '../runtime/tensor.js';
 
 export type NamedTensor = readonly [string, Tensor];
 
-export interface LoraRun {
-  readonly form: LoraForm;
+export interface BankRun {
+  readonly form: BankForm;
   /** Owned by the bank. */
   readonly bank: readonly NamedTensor[];
   /** Made for this run: the caller disposes them. */
   readonly own: readonly NamedTensor[];
 }
 
-export class LoraFeeds {
+export class BankFeeds<A extends { readonly hash: string }> {
   readonly #runtime: Runtime;
-  readonly #bank: LoraBank;
+  readonly #kind: BankKind;
+  readonly #bank: AdapterBank<A>;
   readonly #plain: boolean;
   readonly #views = new Map<string, readonly NamedTensor[]>();
   #generation = -1;
 
-  constructor(runtime: Runtime, arch: Architecture, numSlots: number, plain: boolean) {
+  constructor(runtime: Runtime, kind: BankKind, layout: BankLayout<A>, numSlots: number, plain: boolean) {
     this.#runtime = runtime;
-    this.#bank = new LoraBank(arch, numSlots);
+    this.#kind = kind;
+    this.#bank = new AdapterBank(layout, numSlots);
     this.#plain = plain;
   }
 
@@ -37,12 +37,12 @@ export class LoraFeeds {
   }
 
   /** Brings the adapters of all sequences that hold a slot into the bank. Before prepare(). */
-  activate(adapters: readonly LoraAdapter[]): void {
+  activate(adapters: readonly A[]): void {
     if (adapters.length > 0) this.#bank.activate(adapters);
   }
 
-  /** Inputs for rows of `numTokens` tokens; null is a row without low-rank update. */
-  prepare(rows: readonly (LoraAdapter | null)[], numTokens: number): LoraRun {
+  /** Inputs for rows of `numTokens` tokens; null is a row without an adapter of this kind. */
+  prepare(rows: readonly (A | null)[], numTokens: number): BankRun {
     const slots = rows.map((adapter) => (adapter === null ? null : this.#bank.slotOf(adapter)));
     const used = slots.filter((slot) => slot !== null);
     if (used.length === 0) return { form: 'none', bank: [], own: [] };
@@ -65,7 +65,7 @@ export class LoraFeeds {
 
   #single(slots: readonly (number | null)[]): NamedTensor[] {
     const mask = Float32Array.from(slots, (slot) => (slot === null ? 0 : 1));
-    return [['lora.mask', this.#runtime.tensor(mask, [slots.length, 1, 1])]];
+    return [[`${this.#kind}.mask`, this.#runtime.tensor(mask, [slots.length, 1, 1])]];
   }
 
   #everyPair(groups: readonly (number | null)[], numGroups: number, numTokens: number): NamedTensor[] {
@@ -76,9 +76,9 @@ export class LoraFeeds {
         mask.fill(1, group * width + row * numTokens, group * width + (row + 1) * numTokens);
     });
     return [
-      ['lora.mask', this.#runtime.tensor(mask, [numGroups, width, 1])],
-      ['lora.grouped_shape', this.#shape(1, width)],
-      ['lora.back_shape', this.#shape(groups.length, numTokens)],
+      [`${this.#kind}.mask`, this.#runtime.tensor(mask, [numGroups, width, 1])],
+      [`${this.#kind}.grouped_shape`, this.#shape(1, width)],
+      [`${this.#kind}.back_shape`, this.#shape(groups.length, numTokens)],
     ];
   }
 
@@ -97,11 +97,11 @@ export class LoraFeeds {
       }),
     );
     return [
-      ['lora.mask', this.#runtime.tensor(mask, [numGroups, depth * numTokens, 1])],
-      ['lora.entries', this.#runtime.tensor(entries, [numEntries])],
-      ['lora.back', this.#runtime.tensor(back, [groups.length])],
-      ['lora.grouped_shape', this.#shape(numGroups, depth * numTokens)],
-      ['lora.back_shape', this.#shape(numEntries, numTokens)],
+      [`${this.#kind}.mask`, this.#runtime.tensor(mask, [numGroups, depth * numTokens, 1])],
+      [`${this.#kind}.entries`, this.#runtime.tensor(entries, [numEntries])],
+      [`${this.#kind}.back`, this.#runtime.tensor(back, [groups.length])],
+      [`${this.#kind}.grouped_shape`, this.#shape(numGroups, depth * numTokens)],
+      [`${this.#kind}.back_shape`, this.#shape(numEntries, numTokens)],
     ];
   }
 
@@ -122,17 +122,10 @@ export class LoraFeeds {
   }
 
   #makeView(first: number, count: number): readonly NamedTensor[] {
-    const { rank, groups } = this.#bank;
-    const slice = (array: Float32Array, rows: number, cols: number): Tensor =>
-      this.#runtime.tensor(array.subarray(first * rows * cols, (first + count) * rows * cols), [
-        count,
-        rows,
-        cols,
-      ]);
-    return groups.flatMap(({ name, a, b, inputSize, outputSizes }) => [
-      [`lora.${name}.a`, slice(a, inputSize, outputSizes.length * rank)] as const,
-      ...b.map((array, i) => [`lora.${name}.b${i}`, slice(array, rank, outputSizes[i]!)] as const),
-    ]);
+    return this.#bank.arrays.map(({ name, rows, cols, values }) => {
+      const slots = values.subarray(first * rows * cols, (first + count) * rows * cols);
+      return [name, this.#runtime.tensor(slots, [count, rows, cols])];
+    });
   }
 }
 
