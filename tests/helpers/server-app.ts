@@ -2,12 +2,42 @@
 
 import { Registry } from 'prom-client';
 import { createApp, type ServerDependencies } from '../../src/server/index.js';
+import type { TrainingService } from '../../src/train/jobs/types.js';
 import { ByteTokenizer } from './byte-tokenizer.js';
 import { FakeAdapters } from './fake-adapters.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
 
 /** 2023-11-14T22:13:20Z */
 export const NOW_MS = 1_700_000_000_000;
+
+const refuse = () => Promise.reject(new Error('no training was expected'));
+
+/** A training service without jobs. */
+export const noTraining: TrainingService = {
+  files: { add: refuse, get: refuse, list: refuse, read: refuse, remove: refuse },
+  create: refuse,
+  get: refuse,
+  list: refuse,
+  cancel: refuse,
+  pause: refuse,
+  resume: refuse,
+  events: refuse,
+  follow: () => {
+    throw new Error('no training was expected');
+  },
+  checkpoints: refuse,
+  countByStatus: async () => ({
+    queued: 0,
+    validating: 0,
+    running: 0,
+    paused: 0,
+    succeeded: 0,
+    failed: 0,
+    cancelled: 0,
+  }),
+  figures: () => null,
+  close: () => Promise.resolve(),
+};
 
 export interface TestAppOptions extends FakeEngineOptions {
   readonly adapterNames?: readonly string[];
@@ -31,6 +61,7 @@ export function testApp({
     engine,
     tokenizer,
     adapters,
+    training: noTraining,
     base: {
       name: 'tiny',
       baseHash: '0123456789abcdef',

@@ -2,13 +2,14 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openEngine, type OpenEngine, type OpenEngineOptions } from '../../src/engine/open-engine.js';
+import type { OpenEngine, OpenEngineOptions } from '../../src/engine/open-engine.js';
 import { adapterBase } from '../../src/adapters/base.js';
 import { readPeft } from '../../src/adapters/peft.js';
 import type { ServingAdapter } from '../../src/adapters/types.js';
 import type { GenerationEvent, GenerationRequest, SamplingParams } from '../../src/engine/types.js';
 import { openArtifact, type Artifact } from '../../src/model/artifact-reader.js';
 import { importModel } from '../../src/model/import.js';
+import { openTinyEngine } from './tiny-engine.js';
 
 export const FIXTURES = join(import.meta.dirname, '..', 'fixtures');
 
@@ -32,21 +33,7 @@ export async function tinyModel(base: string, weights: 'f32' | 'q4' | 'q8' = 'f3
   const artifact = openArtifact(artifactFolder);
   return {
     artifact,
-    open: (options = {}) =>
-      openEngine({
-        artifactFolder,
-        manifest: artifact.manifest,
-        embedding: artifact.readEmbeddingTable(),
-        threads: 1,
-        slots: 4,
-        contextLength: 128,
-        prefillChunk: 16,
-        maxWaiting: 64,
-        prefixCacheBytes: 0,
-        plainLora: false,
-        batchPrompts: true,
-        ...options,
-      }),
+    open: (options) => openTinyEngine(artifact, options),
     adapter: async (name, { engine }) => {
       const path = join(FIXTURES, 'adapters', base, name);
       const files = new Map(
