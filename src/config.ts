@@ -2,7 +2,7 @@
 // derived from it; where values come from and how they are checked is in cli/read-config.ts.
 import { availableParallelism } from 'node:os';
 
-export type Command = 'serve' | 'pull' | 'convert' | 'adapters' | 'chat' | 'bench';
+export type Command = 'serve' | 'pull' | 'convert' | 'adapters' | 'chat' | 'bench' | 'train' | 'plan';
 
 interface Common {
   readonly help: string;
@@ -54,7 +54,7 @@ export const OPTIONS = {
     choices: ['q4', 'q8', 'f32'],
     fallback: 'q4',
     help: "the base's weights: 4 bits (a GGUF's own 4-bit tensors stay exact), 8 bits, or 32-bit floats",
-    commands: ['serve', 'pull', 'convert', 'bench'],
+    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan'],
   },
   adapter: {
     kind: 'pairs',
@@ -116,7 +116,7 @@ export const OPTIONS = {
     placeholder: 'FOLDER',
     fallback: './data',
     help: 'where models, adapters and the registry are kept',
-    commands: ['serve', 'pull', 'convert', 'bench'],
+    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan'],
   },
   threads: {
     kind: 'integer',
@@ -125,7 +125,7 @@ export const OPTIONS = {
     fallback: availableParallelism,
     help: 'threads that compute',
     fallbackWords: 'the number of cores',
-    commands: ['serve', 'convert', 'bench'],
+    commands: ['serve', 'convert', 'bench', 'train', 'plan'],
   },
   adapterCacheMb: {
     kind: 'integer',
@@ -140,7 +140,7 @@ export const OPTIONS = {
     min: 1,
     max: 65_536,
     fallback: 512,
-    help: 'largest adapter upload, in MB',
+    help: 'largest upload of an adapter or of a file of examples, in MB',
     commands: ['serve'],
   },
   allowRuntimeLora: {
@@ -171,12 +171,44 @@ export const OPTIONS = {
     help: 'how adapters are computed: the optimised form, or the plain one that it is checked against',
     commands: ['serve', 'bench'],
   },
+  trainThreads: {
+    kind: 'integer',
+    min: 1,
+    max: 1_024,
+    fallback: availableParallelism,
+    help: 'threads of a training job; it computes at the lowest priority',
+    fallbackWords: 'the number of cores',
+    commands: ['serve'],
+  },
+  trainYield: {
+    kind: 'switch',
+    fallback: true,
+    help: 'a training job waits while requests run',
+    commands: ['serve'],
+  },
+  trainMinShare: {
+    kind: 'integer',
+    min: 0,
+    max: 100,
+    fallback: 10,
+    help: 'share of the time, in percent, in which a training job goes on all the same while requests run; 0 stops it then',
+    commands: ['serve'],
+  },
   logLevel: {
     kind: 'choice',
     choices: ['error', 'warn', 'info', 'debug'],
     fallback: 'info',
     help: 'least severe messages that are logged',
     commands: ['serve'],
+  },
+  tokensPerSecond: {
+    kind: 'integer',
+    min: 1,
+    max: 100_000_000,
+    fallback: null,
+    help: 'the rate of such a run, padding counted, from which its time follows',
+    fallbackWords: 'estimated from a short measurement',
+    commands: ['plan'],
   },
   out: {
     kind: 'path',

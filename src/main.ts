@@ -1,6 +1,6 @@
 // The composition root: the only file that builds the object graph.
 import { createHash } from 'node:crypto';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Gauge, Registry } from 'prom-client';
@@ -13,14 +13,16 @@ import type { OpenModel } from './cli/serve.js';
 import type { Config } from './config.js';
 import { openEngine, type OpenEngine } from './engine/open-engine.js';
 import { GatewayError } from './errors.js';
-import { readArchive } from './formats/archive.js';
+import type { ArchiveLimits } from './formats/archive.js';
 import { openArtifact, type Artifact } from './model/artifact-reader.js';
 import { resolveModelSource, type ModelSource } from './model/hub.js';
-import { importModel } from './model/import.js';
-import { createApp, serve, type Logger } from './server/index.js';
-import { tokenizerFilesFromGguf } from './tokenizer/gguf-tokenizer.js';
-import { createTokenizer } from './tokenizer/tokenizer.js';
+import { createApp, type Listener, type Logger, sampleAdapter, serve } from './server/index.js';
+import { openTokenizer } from './tokenizer/open-tokenizer.js';
 import type { TextTokenizer } from './tokenizer/types.js';
+import { createTrainingService } from './train/jobs/service.js';
+import type { TrainingDatabase } from './train/jobs/tables.js';
+import type { TrainingService } from './train/jobs/types.js';
+import { workerStarter } from './train/jobs/worker-process.js';
 
 interface Ui {
   progress(label: string, done: number, total: number): void;
@@ -32,51 +34,115 @@ const DEFAULT_CONTEXT = 2048;
 const PREFIX_CACHE_BYTES = 256 * MB;
 const MAX_ADAPTER_FILES = 64;
 
-/** Listens on return. */
-export async function startServer(config: Config, ui: Ui): Promise<{ url: string; close(): Promise<void> }> {
+/** Listens on return. `runModule` is the URL of a module that exports runTraining, in place of the trainer. */
+export async function startServer(
+  config: Config,
+  ui: Ui,
+  runModule: string | null = null,
+): Promise<{ url: string; close(): Promise<void> }> {
   const artifact = openArtifact(await prepareModel(config, ui));
-  const engine = await openConfiguredEngine(artifact, config);
+  const { engine, tokenizer } = await openBase(artifact, config);
   const adapters = await createAdapterService({
     dataDir: config.dataDir,
-    base: adapterBase(artifact),
+    base: adapterBase(artifact, tokenizer.chatTemplateHash),
     cacheBytes: config.adapterCacheMb * MB,
     runPrompt: (embeddings) => engine.engine.computePrefix(embeddings),
   });
   for (const { name, path } of config.adapter) await registerFolder(adapters, name, path);
+  const logger = createLogger(config.logLevel, ui);
+  const training = await openTraining({ artifact, config, engine, tokenizer, adapters, logger, runModule });
   const app = createApp({
     engine: engine.engine,
-    tokenizer: openTokenizer(artifact.folder),
+    tokenizer,
     adapters,
+    training,
     base: baseDescription(artifact),
-    readArchive: (bytes, filename) => readArchive(bytes, filename, archiveLimits(config)),
+    readArchive: async (bytes, filename) => {
+      const { readArchive } = await import('./formats/archive.js');
+      return readArchive(bytes, filename, archiveLimits(config));
+    },
     readAdapterFolder,
     metricsRegistry: createMetricsRegistry(engine),
     clock: Date.now,
     limits: { maxUploadBytes: config.maxUploadMb * MB },
     runtimeLora: runtimeLora(config),
     isReady: () => true,
-    logger: createLogger(config.logLevel, ui),
+    logger,
   });
-  const listener = await serve(app, { host: config.host, port: config.port });
+  const listener = await listen(app, config, training);
   return {
     url: listener.url,
     close: async () => {
-      await listener.close();
+      await Promise.all([training.close(), listener.close()]);
       await engine.dispose();
       await adapters.dispose();
     },
   };
 }
 
+interface TrainingParts {
+  readonly artifact: Artifact;
+  readonly config: Config;
+  readonly engine: OpenEngine;
+  readonly tokenizer: TextTokenizer;
+  readonly adapters: LocalAdapterService;
+  readonly logger: Logger;
+  readonly runModule: string | null;
+}
+
+function openTraining(parts: TrainingParts): Promise<TrainingService> {
+  const { artifact, config, adapters, tokenizer, logger, runModule } = parts;
+  const { engine } = parts.engine;
+  const base = adapterBase(artifact, tokenizer.chatTemplateHash);
+  const runPrompt: typeof engine.computePrefix = (embeddings) => engine.computePrefix(embeddings);
+  return createTrainingService({
+    // The schema of its own tables, on the same connection.
+    database: adapters.database as unknown as TrainingDatabase,
+    dataDir: config.dataDir,
+    artifactFolder: artifact.folder,
+    base: {
+      name: base.name,
+      baseHash: base.baseHash,
+      contextLength: artifact.manifest.architecture.contextLength,
+    },
+    adapters,
+    threads: config.trainThreads,
+    yielding: { isOn: config.trainYield, minShare: config.trainMinShare / 100 },
+    isBusy: () => {
+      const { numRunning, numWaiting } = engine.stats();
+      return numRunning + numWaiting > 0;
+    },
+    sample: (prompts, files, signal) =>
+      sampleAdapter({ engine, tokenizer, base, runPrompt }, prompts, files, signal),
+    startWorker: workerStarter(runModule),
+    clock: Date.now,
+    log: logger,
+  });
+}
+
+/** Lets go of a job that has begun where the address cannot be taken. */
+async function listen(
+  app: ReturnType<typeof createApp>,
+  { host, port }: Config,
+  training: TrainingService,
+): Promise<Listener> {
+  try {
+    return await serve(app, { host, port });
+  } catch (error) {
+    await training.close();
+    throw error;
+  }
+}
+
 /** A converted model with an engine over it, for commands that compute without a server. */
 export async function openModel(folder: string, config: Config): Promise<OpenModel> {
   const artifact = openArtifact(folder);
-  const open = await openConfiguredEngine(artifact, config);
-  const base = adapterBase(artifact);
+  const { engine: open, tokenizer } = await openBase(artifact, config);
+  const base = adapterBase(artifact, tokenizer.chatTemplateHash);
   return {
     name: base.name,
     base,
-    tokenizer: openTokenizer(folder),
+    tokenizer,
     engine: open.engine,
     runner: open.runner,
     dispose: () => open.dispose(),
@@ -92,6 +158,9 @@ export async function prepareModel(
   const source = await resolveModelSource(config.model, { dataDir: config.dataDir, ui, env: process.env });
   const folder = join(convertedFolder, await artifactName(source, config.weights));
   if (existsSync(folder)) return folder;
+  // Only a first start converts.
+  const { importModel } = await import('./model/import.js');
+  const { tokenizerFilesFromGguf } = await import('./tokenizer/gguf-tokenizer.js');
   const label = `converting ${source.name}`;
   await importModel({
     sourcePath: source.path,
@@ -125,7 +194,19 @@ async function artifactName(source: ModelSource, weights: string): Promise<strin
   return `${source.name.replaceAll(/[^\w.-]/g, '_')}-${weights}-${key}`;
 }
 
-async function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenEngine> {
+/** The tokenizer is made while the engine's session loads. */
+async function openBase(
+  artifact: Artifact,
+  config: Config,
+): Promise<{ engine: OpenEngine; tokenizer: TextTokenizer }> {
+  const [engine, tokenizer] = await Promise.all([
+    openConfiguredEngine(artifact, config),
+    openTokenizer(artifact.folder),
+  ]);
+  return { engine, tokenizer };
+}
+
+function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenEngine> {
   return openEngine({
     artifactFolder: artifact.folder,
     manifest: artifact.manifest,
@@ -182,21 +263,6 @@ async function registerFolder(adapters: LocalAdapterService, name: string, path:
   }
 }
 
-function openTokenizer(folder: string): TextTokenizer {
-  const read = (file: string): string | undefined => {
-    const path = join(folder, file);
-    return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
-  };
-  const parse = (file: string): object => JSON.parse(read(file) ?? '{}') as object;
-  const chatTemplate = read('chat_template.jinja');
-  return createTokenizer({
-    tokenizerJson: parse('tokenizer.json'),
-    tokenizerConfig: parse('tokenizer_config.json'),
-    generationConfig: parse('generation_config.json'),
-    ...(chatTemplate === undefined ? {} : { chatTemplate }),
-  });
-}
-
 function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0]['base'] {
   const { name, baseHash, source, weights, architecture, createdAt } = manifest;
   const { contextLength } = architecture;
@@ -210,7 +276,7 @@ function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0
   };
 }
 
-function archiveLimits(config: Config): Parameters<typeof readArchive>[2] {
+function archiveLimits(config: Config): ArchiveLimits {
   const bytes = config.maxUploadMb * MB;
   return { maxFiles: MAX_ADAPTER_FILES, maxTotalBytes: bytes, maxFileBytes: bytes };
 }

@@ -1,9 +1,9 @@
 // POST /v1/adapters: a multipart form as a name and the files of a PEFT folder.
 
 import type { Context } from 'hono';
-import { GatewayError } from '../errors.js';
 import type { AdapterFiles, ServerDependencies } from './dependencies.js';
-import { reason, unexpected, unsupportedParameter } from './request-body.js';
+import { readForm } from './multipart-form.js';
+import { unexpected } from './request-body.js';
 
 export interface AdapterUpload {
   readonly name: string;
@@ -18,9 +18,7 @@ export async function readUpload(
   c: Context,
   readArchive: ServerDependencies['readArchive'],
 ): Promise<AdapterUpload> {
-  const form = await readForm(c);
-  const unknown = [...form.keys()].find((key) => key !== 'name' && key !== 'file');
-  if (unknown !== undefined) throw unsupportedParameter(unknown);
+  const form = await readForm(c, ['name', 'file']);
   const [name, ...others] = form.getAll('name');
   if (typeof name !== 'string' || others.length > 0) throw unexpected('name', 'given once, as text', name);
   const parts = form.getAll('file');
@@ -29,24 +27,6 @@ export async function readUpload(
     throw unexpected('file', FILES, parts.find((part) => typeof part === 'string') ?? undefined);
   }
   return { name, files: await unpack(files, readArchive) };
-}
-
-async function readForm(c: Context): Promise<FormData> {
-  const type = c.req.header('content-type') ?? '';
-  if (!type.toLowerCase().startsWith('multipart/form-data')) {
-    throw unexpected('content-type', 'multipart/form-data with `name` and `file`', type);
-  }
-  try {
-    return await c.req.formData();
-  } catch (cause) {
-    throw new GatewayError(
-      'invalid_value',
-      `Expected the request body to be a multipart form: ${reason(cause)}`,
-      {
-        cause,
-      },
-    );
-  }
 }
 
 async function unpack(

@@ -42,7 +42,7 @@ export function clientGone(): Response {
   return new Response(null, { status: 499 });
 }
 
-const STREAM_HEADERS = {
+export const STREAM_HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
   'cache-control': 'no-cache',
   'x-accel-buffering': 'no',

@@ -9,12 +9,15 @@ import { errorBody, errorHeaders, toGatewayError } from './error-response.js';
 import { ServerMetrics } from './metrics.js';
 import { requestHeaders } from './request-headers.js';
 import { registerAdapterRoutes } from './routes/adapters.js';
+import { registerFileRoutes } from './routes/files.js';
+import { registerFineTuningRoutes } from './routes/fine-tuning.js';
 import { registerGenerationRoutes } from './routes/generation.js';
 import { registerModelRoutes } from './routes/models.js';
 import { registerProbeRoutes } from './routes/probes.js';
 import { registerRuntimeLoraRoutes } from './routes/runtime-lora.js';
 import { registerTokenRoutes } from './routes/tokens.js';
 import type { ServerApp, ServerEnv, Services } from './services.js';
+import { registerTrainingGauges } from './training-gauges.js';
 
 /** Every route over these dependencies. Registers its metrics, so a registry serves one app. */
 export function createApp(dependencies: ServerDependencies): ServerApp {
@@ -25,6 +28,7 @@ export function createApp(dependencies: ServerDependencies): ServerApp {
     maxModelLen: Math.min(base.contextLength, engine.contextLength),
   };
   registerEngineGauges(dependencies);
+  registerTrainingGauges(dependencies);
 
   const app = new OpenAPIHono<ServerEnv>();
   app.use(requestHeaders(services));
@@ -36,6 +40,8 @@ export function createApp(dependencies: ServerDependencies): ServerApp {
   registerTokenRoutes(app, services);
   registerAdapterRoutes(app, services);
   registerRuntimeLoraRoutes(app, services);
+  registerFileRoutes(app, services);
+  registerFineTuningRoutes(app, services);
   registerProbeRoutes(app, services);
   refuseOtherMethods(app);
   return app;

@@ -5,6 +5,7 @@ import type { Registry } from 'prom-client';
 import type { AdapterService } from '../adapters/types.js';
 import type { Engine } from '../engine/types.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
+import type { TrainingService } from '../train/jobs/types.js';
 
 export interface BaseDescription {
   /** The id that selects the base as `model`. */
@@ -27,7 +28,7 @@ export interface Logger {
 }
 
 export interface ServerLimits {
-  /** Largest body of POST /v1/adapters. */
+  /** Largest body of POST /v1/adapters and /v1/files. */
   readonly maxUploadBytes: number;
   /** Longest that one generation may take; absent is without end. */
   readonly requestTimeoutMs?: number;
@@ -40,6 +41,7 @@ export interface ServerDependencies {
   readonly engine: Engine;
   readonly tokenizer: TextTokenizer;
   readonly adapters: AdapterService;
+  readonly training: TrainingService;
   readonly base: BaseDescription;
   /** Unpacks a .zip, .tar.gz or .tgz. Throws GatewayError invalid_file. */
   readonly readArchive: (bytes: Uint8Array, filename: string) => Promise<AdapterFiles>;

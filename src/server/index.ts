@@ -8,4 +8,5 @@ export type {
   ServerDependencies,
   ServerLimits,
 } from './dependencies.js';
+export { sampleAdapter } from './training-samples.js';
 export { type Listener, type ListenOptions, serve } from './listen.js';

@@ -12,6 +12,9 @@ const SHOWN_DEPTH = 3;
 /** Nulls are dropped this deep: body, list, message, list of parts, part. */
 const NULL_DEPTH = 5;
 
+/** A prompt of ids in the longest of contexts; to validate millions of items would take seconds. */
+const MAX_LIST_LENGTH = 2 ** 17;
+
 const TOOL_PARAMETERS = new Set([
   'tools',
   'tool_choice',
@@ -70,14 +73,15 @@ export function unsupportedParameter(path: string): GatewayError {
   });
 }
 
-function parseBody<T extends z.ZodType>(body: unknown, schema: T): z.infer<T> {
+/** What fits the schema; null counts as absent. Throws invalid_value and unsupported_parameter. */
+export function parseBody<T extends z.ZodType>(body: unknown, schema: T): z.infer<T> {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new GatewayError(
       'invalid_value',
       `Expected the request body to be a JSON object, got \`${shown(body)}\``,
     );
   }
-  const result = schema.safeParse(withoutNulls(body, NULL_DEPTH));
+  const result = schema.safeParse(withoutNulls(body, NULL_DEPTH, ''));
   if (!result.success) throw validationError(result.error.issues, body);
   return result.data;
 }
@@ -150,13 +154,17 @@ function abridged(value: unknown, depth: number): unknown {
   return Object.fromEntries(entries.map(([key, item]) => [key, abridged(item, depth - 1)]));
 }
 
-function withoutNulls(value: unknown, depth: number): unknown {
+/** `path` is where the value is; for messages. */
+function withoutNulls(value: unknown, depth: number, path: string): unknown {
   if (typeof value !== 'object' || value === null || depth === 0) return value;
+  const within = (key: string | number): string => (path === '' ? String(key) : `${path}.${key}`);
   if (Array.isArray(value)) {
+    if (value.length > MAX_LIST_LENGTH)
+      throw unexpected(path, `a list of at most ${MAX_LIST_LENGTH} items`, value.length);
     return value.some((item) => typeof item === 'object')
-      ? value.map((item) => withoutNulls(item, depth - 1))
+      ? value.map((item, index) => withoutNulls(item, depth - 1, within(index)))
       : value;
   }
   const kept = Object.entries(value).filter(([, item]) => item !== null);
-  return Object.fromEntries(kept.map(([key, item]) => [key, withoutNulls(item, depth - 1)]));
+  return Object.fromEntries(kept.map(([key, item]) => [key, withoutNulls(item, depth - 1, within(key))]));
 }

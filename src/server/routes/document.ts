@@ -12,6 +12,7 @@ export interface RouteDocument {
   readonly bodyType?: string;
   readonly status?: number;
   readonly responseType?: string;
+  readonly query?: z.ZodObject;
 }
 
 const errorSchema = z
@@ -35,6 +36,7 @@ export function documentRoute(
 ): void {
   const names = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]!);
   const { body, bodyType = 'application/json', status = 200, responseType = 'application/json' } = document;
+  const { query } = document;
   app.openAPIRegistry.registerPath({
     method,
     path,
@@ -43,6 +45,7 @@ export function documentRoute(
       ...(names.length > 0 && {
         params: z.object(Object.fromEntries(names.map((name) => [name, z.string()]))),
       }),
+      ...(query && { query }),
       ...(body && { body: { required: true, content: { [bodyType]: { schema: body } } } }),
     },
     responses: {
