@@ -16,7 +16,8 @@ import { median } from './bench/statistics.js';
 import { loraTarget, modelTarget, parsePeer, type Target } from './bench/target.js';
 import { NUM_ADAPTERS } from './bench/workload.js';
 import { ProgressUi } from './progress.js';
-import { INTERRUPTED, type Main, type OpenModel } from './serve.js';
+import { INTERRUPTED } from './interrupts.js';
+import type { Main, OpenModel } from './serve.js';
 import { ServerClient } from './server-client.js';
 import type { Terminal } from './terminal.js';
 

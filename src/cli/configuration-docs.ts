@@ -10,6 +10,8 @@ const SECTIONS: readonly (readonly [Command, string])[] = [
   ['adapters', 'Options of `adapters list|add|remove`'],
   ['chat', 'Options of `chat`'],
   ['bench', 'Options of `bench`'],
+  ['train', 'Options of `train CONFIG`'],
+  ['plan', 'Options of `plan CONFIG`'],
 ];
 
 const INTRODUCTION = `# Configuration

@@ -108,7 +108,34 @@ function buildProgram(
       ),
     )
     .action(run(runBench));
+  addTrainingCommands(program, run);
   return program;
+}
+
+function addTrainingCommands(
+  program: Program,
+  run: (action: Action) => (...args: unknown[]) => Promise<void>,
+): void {
+  addFlags(program.command('train <CONFIG> [KEY=VALUE...]'), 'train')
+    .description("train an adapter as a YAML file with LLaMA-Factory's keys says; KEY=VALUE overrides one")
+    .addHelpText(
+      'after',
+      examples(
+        'graft train sft.yaml',
+        'graft train sft.yaml learning_rate=2e-4 output_dir=saves/second',
+        'graft train dpo.yaml --weights f32',
+      ),
+    )
+    .action(run(runTrain));
+  addFlags(program.command('plan [CONFIG] [KEY=VALUE...]'), 'plan')
+    .description(
+      'what such a run needs: memory, steps, tokens, time; without CONFIG, a table of common sizes',
+    )
+    .addHelpText(
+      'after',
+      examples('graft plan sft.yaml', 'graft plan sft.yaml quantization_bit=4', 'graft plan'),
+    )
+    .action(run(runPlan));
 }
 
 function addAdapterCommands(
@@ -161,6 +188,32 @@ async function runBench(command: Program, terminal: Terminal, loadMain: LoadMain
   return bench(options, serveConfig('bench', command, terminal), terminal, await loadMain());
 }
 
+async function runTrain(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  const settings = configOf('train', command, command.args.length, terminal);
+  const { train, trainingTools } = await trainingCommands();
+  const tools = trainingTools(serveConfig('train', command, terminal), await loadMain());
+  return train(command.args[0]!, command.args.slice(1), settings, terminal, tools);
+}
+
+async function runPlan(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  const settings = configOf('plan', command, command.args.length, terminal);
+  const { plan, planTable, trainingTools } = await trainingCommands();
+  const [file, ...overrides] = command.args;
+  if (file === undefined) return planTable(terminal);
+  const tools = trainingTools(serveConfig('plan', command, terminal), await loadMain());
+  return plan(file, overrides, settings, terminal, tools);
+}
+
+/** Loaded when they are run: the trainer is most of the program. */
+async function trainingCommands() {
+  const [commands, plans, tools] = await Promise.all([
+    import('./train.js'),
+    import('./plan.js'),
+    import('./train/tools.js'),
+  ]);
+  return { ...commands, ...plans, ...tools };
+}
+
 function clientOf(command: Program, numArguments: number, terminal: Terminal): ServerClient {
   return new ServerClient(configOf('adapters', command, numArguments, terminal).url);
 }
@@ -176,13 +229,14 @@ function configOf<C extends Command>(
 
 /** The settings that serve would have, with the one argument, where the command takes it, as the model: so serve finds what was prepared. */
 function serveConfig(
-  name: 'pull' | 'convert' | 'bench',
+  name: 'pull' | 'convert' | 'bench' | 'train' | 'plan',
   command: Program,
   { env, cwd }: Terminal,
 ): ConfigOf<'serve'> {
-  const numArguments = name === 'bench' ? 0 : 1;
+  const takesModel = name === 'pull' || name === 'convert';
+  const numArguments = name === 'bench' ? 0 : takesModel ? 1 : command.args.length;
   const { flags, file, problems } = readFlags(command, name, numArguments);
-  const model = numArguments === 0 ? {} : { model: command.args[0] };
+  const model = takesModel ? { model: command.args[0] } : {};
   return readConfig('serve', { flags: { ...flags, ...model }, file, problems, env, cwd });
 }
 

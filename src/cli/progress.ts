@@ -5,8 +5,8 @@ const BAR_WIDTH = 24;
 const REDRAW_EVERY_MS = 100;
 
 export interface Ui {
-  /** Sizes in bytes. */
-  progress(label: string, done: number, total: number): void;
+  /** Sizes in bytes; with `facts` they are whatever is counted, and the facts stand beside the bar. */
+  progress(label: string, done: number, total: number, facts?: string): void;
   log(line: string): void;
 }
 
@@ -26,12 +26,17 @@ export class ProgressUi implements Ui {
     this.#now = now;
   }
 
-  progress(label: string, done: number, total: number): void {
+  progress(label: string, done: number, total: number, facts?: string): void {
     if (label !== this.#label) this.#begin(label, done);
     const tenth = total > 0 ? Math.floor((done / total) * 10) : 10;
     if (this.#tenth === 10 && tenth === 10) return;
-    if (this.#out.isTTY) this.#draw(label, done, total, tenth);
-    else if (tenth > this.#tenth) this.#out.write(`${label}: ${tenth * 10} % of ${inMegabytes(total)} MB\n`);
+    if (this.#out.isTTY) this.#draw(label, done, total, tenth, facts);
+    else if (tenth > this.#tenth)
+      this.#out.write(
+        facts === undefined
+          ? `${label}: ${tenth * 10} % of ${inMegabytes(total)} MB\n`
+          : `${label}: ${done} of ${total} ${facts}\n`,
+      );
     this.#tenth = tenth;
   }
 
@@ -49,18 +54,24 @@ export class ProgressUi implements Ui {
     this.#startedAt = done;
   }
 
-  #draw(label: string, done: number, total: number, tenth: number): void {
+  #draw(label: string, done: number, total: number, tenth: number, facts?: string): void {
     const now = this.#now();
     if (tenth < 10 && now - this.#drawnAtMs < REDRAW_EVERY_MS) return;
     this.#drawnAtMs = now;
     const filled = total > 0 ? Math.round((done / total) * BAR_WIDTH) : BAR_WIDTH;
     const bar = '█'.repeat(filled) + '░'.repeat(BAR_WIDTH - filled);
-    const seconds = (now - this.#startedAtMs) / 1000;
-    const rate = seconds > 0 ? ` ${inMegabytes((done - this.#startedAt) / seconds)} MB/s` : '';
-    const text = `${bar} ${inMegabytes(done)}/${inMegabytes(total)} MB${rate} ${label}`;
+    const text =
+      facts === undefined
+        ? `${bar} ${inMegabytes(done)}/${inMegabytes(total)} MB${this.#rate(done, now)} ${label}`
+        : `${bar} ${done}/${total} ${facts}`;
     this.#out.write(`\r\x1b[K${text.slice(0, (this.#out.columns ?? 80) - 1)}`);
     this.#open = true;
     if (tenth === 10) this.#end();
+  }
+
+  #rate(done: number, now: number): string {
+    const seconds = (now - this.#startedAtMs) / 1000;
+    return seconds > 0 ? ` ${inMegabytes((done - this.#startedAt) / seconds)} MB/s` : '';
   }
 
   /** Leaves the bar's line as it is. */

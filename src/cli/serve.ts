@@ -4,6 +4,7 @@ import type { Config } from '../config.js';
 import type { ModelRunner } from '../engine/model-runner.js';
 import type { Engine } from '../engine/types.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
+import { countInterrupts, INTERRUPTED } from './interrupts.js';
 import { ProgressUi, type Ui } from './progress.js';
 import type { Terminal } from './terminal.js';
 
@@ -32,8 +33,6 @@ export interface Main {
   openModel(folder: string, config: Config): Promise<OpenModel>;
 }
 
-export const INTERRUPTED = 130;
-
 /** Runs until an interrupt: 0 after an orderly end, 130 when told again or before the server was ready. */
 export async function serve(config: Config, terminal: Terminal, main: Main): Promise<number> {
   const ui = new ProgressUi(terminal.stderr);
@@ -49,20 +48,4 @@ export async function serve(config: Config, terminal: Terminal, main: Main): Pro
   } finally {
     interrupts.stop();
   }
-}
-
-function countInterrupts(terminal: Terminal): { reach(count: number): Promise<void>; stop(): void } {
-  let seen = 0;
-  let waiting: { count: number; resolve: () => void }[] = [];
-  const stop = terminal.onInterrupt(() => {
-    seen++;
-    for (const { count, resolve } of waiting) if (seen >= count) resolve();
-    waiting = waiting.filter(({ count }) => seen < count);
-  });
-  const reach = (count: number) =>
-    new Promise<void>((resolve) => {
-      if (seen >= count) resolve();
-      else waiting.push({ count, resolve });
-    });
-  return { reach, stop };
 }

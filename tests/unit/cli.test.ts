@@ -75,6 +75,8 @@ test('every command has help with an example, and none of it loads the server', 
     ['adapters', 'remove'],
     ['chat'],
     ['bench'],
+    ['train'],
+    ['plan'],
   ]) {
     const { code, out, err } = await run([...words, '--help']);
     assert.equal(code, 0);

@@ -51,6 +51,9 @@ test('the defaults', () => {
     runtimeLoraDir: null,
     prefixCache: true,
     loraPath: 'grouped',
+    trainThreads: availableParallelism(),
+    trainYield: true,
+    trainMinShare: 10,
     logLevel: 'info',
   } satisfies Config);
 });
