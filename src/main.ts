@@ -1,143 +1,38 @@
-// The composition root: the only file that builds the object graph.
+// The composition root: a model made ready, and an engine over it. What a server has beside the engine is in gateway.ts.
 import { createHash } from 'node:crypto';
 import { existsSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Gauge, Registry } from 'prom-client';
-import { adapterFiles, hashAdapter } from './adapters/adapter-files.js';
-import { readAdapterFolder } from './adapters/adapter-folder.js';
 import { adapterBase } from './adapters/base.js';
-import { createPacer } from './adapters/pacer.js';
-import { createAdapterService, type LocalAdapterService } from './adapters/service.js';
 import type { OpenModel } from './cli/serve.js';
 import type { Config } from './config.js';
 import { openEngine, type OpenEngine } from './engine/open-engine.js';
 import { GatewayError } from './errors.js';
-import type { ArchiveLimits } from './formats/archive.js';
+import type { Gateway, Ui } from './gateway.js';
 import { openArtifact, type Artifact } from './model/artifact-reader.js';
 import { resolveModelSource, type ModelSource } from './model/hub.js';
-import { createApp, type Listener, type Logger, sampleAdapter, serve } from './server/index.js';
 import { openTokenizer } from './tokenizer/open-tokenizer.js';
-import type { TextTokenizer } from './tokenizer/types.js';
-import { createTrainingService } from './train/jobs/service.js';
-import type { TrainingDatabase } from './train/jobs/tables.js';
-import type { TrainingService } from './train/jobs/types.js';
-import { workerStarter } from './train/jobs/worker-process.js';
 
-interface Ui {
-  progress(label: string, done: number, total: number): void;
-  log(line: string): void;
-}
-
-const MB = 2 ** 20;
 const DEFAULT_CONTEXT = 2048;
-const PREFIX_CACHE_BYTES = 256 * MB;
-const MAX_ADAPTER_FILES = 64;
+const PREFIX_CACHE_BYTES = 256 * 2 ** 20;
 
 /** Listens on return. `runModule` is the URL of a module that exports runTraining, in place of the trainer. */
-export async function startServer(
-  config: Config,
-  ui: Ui,
-  runModule: string | null = null,
-): Promise<{ url: string; close(): Promise<void> }> {
+export async function startServer(config: Config, ui: Ui, runModule: string | null = null): Promise<Gateway> {
   const artifact = openArtifact(await prepareModel(config, ui));
-  const { engine, tokenizer } = await openBase(artifact, config);
-  const adapters = await createAdapterService({
-    dataDir: config.dataDir,
-    base: adapterBase(artifact, tokenizer.chatTemplateHash),
-    cacheBytes: config.adapterCacheMb * MB,
-    runPrompt: (embeddings) => engine.engine.computePrefix(embeddings),
-  });
-  for (const { name, path } of config.adapter) await registerFolder(adapters, name, path);
-  const logger = createLogger(config.logLevel, ui);
-  const training = await openTraining({ artifact, config, engine, tokenizer, adapters, logger, runModule });
-  const app = createApp({
-    engine: engine.engine,
-    tokenizer,
-    adapters,
-    training,
-    base: baseDescription(artifact),
-    readArchive: async (bytes, filename) => {
-      const { readArchive } = await import('./formats/archive.js');
-      return readArchive(bytes, filename, archiveLimits(config));
-    },
-    readAdapterFolder,
-    metricsRegistry: createMetricsRegistry(engine),
-    clock: Date.now,
-    limits: { maxUploadBytes: config.maxUploadMb * MB },
-    runtimeLora: runtimeLora(config),
-    isReady: () => true,
-    logger,
-  });
-  const listener = await listen(app, config, training);
-  return {
-    url: listener.url,
-    close: async () => {
-      await Promise.all([training.close(), listener.close()]);
-      await engine.dispose();
-      await adapters.dispose();
-    },
-  };
-}
-
-interface TrainingParts {
-  readonly artifact: Artifact;
-  readonly config: Config;
-  readonly engine: OpenEngine;
-  readonly tokenizer: TextTokenizer;
-  readonly adapters: LocalAdapterService;
-  readonly logger: Logger;
-  readonly runModule: string | null;
-}
-
-function openTraining(parts: TrainingParts): Promise<TrainingService> {
-  const { artifact, config, adapters, tokenizer, logger, runModule } = parts;
-  const { engine } = parts.engine;
-  const base = adapterBase(artifact, tokenizer.chatTemplateHash);
-  const runPrompt: typeof engine.computePrefix = (embeddings) => engine.computePrefix(embeddings);
-  return createTrainingService({
-    // The schema of its own tables, on the same connection.
-    database: adapters.database as unknown as TrainingDatabase,
-    dataDir: config.dataDir,
-    artifactFolder: artifact.folder,
-    base: {
-      name: base.name,
-      baseHash: base.baseHash,
-      contextLength: artifact.manifest.architecture.contextLength,
-    },
-    adapters,
-    threads: config.trainThreads,
-    yielding: { isOn: config.trainYield, minShare: config.trainMinShare / 100 },
-    isBusy: () => {
-      const { numRunning, numWaiting } = engine.stats();
-      return numRunning + numWaiting > 0;
-    },
-    sample: (prompts, files, signal) =>
-      sampleAdapter({ engine, tokenizer, base, runPrompt }, prompts, files, signal),
-    startWorker: workerStarter(runModule),
-    clock: Date.now,
-    log: logger,
-  });
-}
-
-/** Lets go of a job that has begun where the address cannot be taken. */
-async function listen(
-  app: ReturnType<typeof createApp>,
-  { host, port }: Config,
-  training: TrainingService,
-): Promise<Listener> {
-  try {
-    return await serve(app, { host, port });
-  } catch (error) {
-    await training.close();
-    throw error;
-  }
+  // The gateway's modules are many: they are read while the engine's session loads on a thread of its own.
+  const [engine, { startGateway }] = await Promise.all([
+    openConfiguredEngine(artifact, config),
+    import('./gateway.js'),
+  ]);
+  const tokenizer = openTokenizer(artifact.folder);
+  return startGateway({ artifact, config, engine, tokenizer, ui, runModule });
 }
 
 /** A converted model with an engine over it, for commands that compute without a server. */
 export async function openModel(folder: string, config: Config): Promise<OpenModel> {
   const artifact = openArtifact(folder);
-  const { engine: open, tokenizer } = await openBase(artifact, config);
+  const open = await openConfiguredEngine(artifact, config);
+  const tokenizer = openTokenizer(folder);
   const base = adapterBase(artifact, tokenizer.chatTemplateHash);
   return {
     name: base.name,
@@ -194,18 +89,6 @@ async function artifactName(source: ModelSource, weights: string): Promise<strin
   return `${source.name.replaceAll(/[^\w.-]/g, '_')}-${weights}-${key}`;
 }
 
-/** The tokenizer is made while the engine's session loads. */
-async function openBase(
-  artifact: Artifact,
-  config: Config,
-): Promise<{ engine: OpenEngine; tokenizer: TextTokenizer }> {
-  const [engine, tokenizer] = await Promise.all([
-    openConfiguredEngine(artifact, config),
-    openTokenizer(artifact.folder),
-  ]);
-  return { engine, tokenizer };
-}
-
 function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenEngine> {
   return openEngine({
     artifactFolder: artifact.folder,
@@ -233,66 +116,4 @@ function contextOf({ manifest }: Artifact, asked: number | null): number {
       { param: 'context' },
     );
   return asked;
-}
-
-/** The runtime is no part of the server's protocol, so its gauge is made here. */
-function createMetricsRegistry(open: OpenEngine): Registry {
-  const registry = new Registry();
-  registry.registerMetric(
-    new Gauge({
-      name: 'runtime_native_handles',
-      help: 'Native tensors and sessions that are alive',
-      registers: [],
-      collect() {
-        this.set(open.liveHandles());
-      },
-    }),
-  );
-  return registry;
-}
-
-async function registerFolder(adapters: LocalAdapterService, name: string, path: string): Promise<void> {
-  try {
-    const files = await readAdapterFolder(path);
-    const current = await adapters.get(name);
-    if (current?.hash !== (await hashAdapter(adapterFiles(files), createPacer())))
-      await adapters.register(name, files);
-  } catch (error) {
-    if (!(error instanceof GatewayError)) throw error;
-    throw new GatewayError(error.code, `--adapter ${name}=${path}: ${error.message}`, { cause: error });
-  }
-}
-
-function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0]['base'] {
-  const { name, baseHash, source, weights, architecture, createdAt } = manifest;
-  const { contextLength } = architecture;
-  return {
-    name,
-    baseHash,
-    source,
-    weights,
-    contextLength,
-    createdAt: Math.floor(Date.parse(createdAt) / 1000),
-  };
-}
-
-function archiveLimits(config: Config): ArchiveLimits {
-  const bytes = config.maxUploadMb * MB;
-  return { maxFiles: MAX_ADAPTER_FILES, maxTotalBytes: bytes, maxFileBytes: bytes };
-}
-
-function runtimeLora({ allowRuntimeLora, runtimeLoraDir }: Config): { folder: string } | null {
-  return allowRuntimeLora && runtimeLoraDir !== null ? { folder: runtimeLoraDir } : null;
-}
-
-/** One line a message: `level message {fields}`. */
-function createLogger(least: Config['logLevel'], ui: Ui): Logger {
-  const levels = ['error', 'warn', 'info', 'debug'];
-  const log =
-    (level: string) =>
-    (message: string, fields?: Readonly<Record<string, unknown>>): void => {
-      if (levels.indexOf(level) > levels.indexOf(least)) return;
-      ui.log(`${level} ${message}${fields === undefined ? '' : ` ${JSON.stringify(fields)}`}`);
-    };
-  return { info: log('info'), warn: log('warn'), error: log('error') };
 }

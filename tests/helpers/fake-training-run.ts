@@ -25,12 +25,15 @@ export type Directive =
   | { readonly do: 'diverge'; readonly step: number };
 
 export const GO = 'go';
+/** Names the file in the run's folder that says which process runs it. */
+export const PID = 'pid';
 const FIXTURE = join(import.meta.dirname, '..', 'fixtures', 'adapters', 'llama-tied', 'lora-qv-r8');
 const ADAPTER_FILES = ['adapter_config.json', 'adapter_model.safetensors'];
 
 export const runTraining: Run = async (request, hooks) => {
   const { directives, numExamples } = readExamples(request);
   const { options, folder } = request;
+  writeFileSync(join(folder, PID), String(process.pid));
   const totalSteps = Math.min(
     options.maxSteps ?? Infinity,
     Math.ceil(numExamples / (options.batchSize * options.accumulation)) * options.epochs,

@@ -53,23 +53,30 @@ export async function checkGradients(
   executor.dispose();
 }
 
-/** d loss / d values, element by element. */
+/** d loss / d values[i] for each of `indices`; all by default. */
 export async function centralDifferences(
   values: Float32Array,
   loss: () => Promise<number>,
   step = 1 / 128,
+  indices: readonly number[] = Array.from(values, (_, i) => i),
 ): Promise<Float32Array> {
-  const gradient = new Float32Array(values.length);
-  for (let i = 0; i < values.length; i++) {
+  const gradient = new Float32Array(indices.length);
+  for (const [at, i] of indices.entries()) {
     const value = values[i]!;
     values[i] = value + step;
     const above = await loss();
     values[i] = value - step;
     const below = await loss();
     values[i] = value;
-    gradient[i] = (above - below) / (2 * step);
+    gradient[at] = (above - below) / (2 * step);
   }
   return gradient;
+}
+
+/** `count` places spread over an array. */
+export function spread(length: number, count: number): readonly number[] {
+  const some = Math.min(length, count);
+  return Array.from({ length: some }, (_, i) => Math.floor(((i + 0.5) * length) / some));
 }
 
 /** |actual - expected| <= tolerance * (largest |expected|, at least 1) everywhere. */

@@ -36,10 +36,14 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-/** Flags as on the command line, over: this base in f32, one thread, 8 slots, port 0. Closed after the test, its own data folder removed. */
+/**
+ * Flags as on the command line, over: this base in f32, one thread, 8 slots, port 0. Closed after the test, its own data folder removed.
+ * `runModule` is the URL of what its workers run in place of the trainer.
+ */
 export async function runServer(
   cleanup: Cleanup,
   flags: Readonly<Record<string, unknown>> = {},
+  runModule: string | null = null,
 ): Promise<RunningServer> {
   const own = flags['dataDir'] === undefined ? mkdtempSync(join(tmpdir(), 'server-')) : null;
   const given = { model: BASE_FOLDER, weights: 'f32', threads: '1', slots: '8', port: '0', dataDir: own };
@@ -51,10 +55,8 @@ export async function runServer(
   });
   const progress = new Set<string>();
   const log: string[] = [];
-  const server = await startServer(config, {
-    progress: (label) => progress.add(label),
-    log: (line) => log.push(line),
-  });
+  const ui = { progress: (label: string) => progress.add(label), log: (line: string) => log.push(line) };
+  const server = await startServer(config, ui, runModule);
   let closed: Promise<void> | null = null;
   close = () => (closed ??= server.close());
   return { url: server.url, client: clientOf(server.url), dataDir: config.dataDir, progress, log, close };

@@ -27,8 +27,8 @@ export interface SftReference {
   readonly first_step_grad_l2: Readonly<Record<string, number>>;
 }
 
-export function readReference<T>(name: string): T {
-  return JSON.parse(readFileSync(join(TRAIN, name), 'utf8')) as T;
+export function readReference(name: string): unknown {
+  return JSON.parse(readFileSync(join(TRAIN, name), 'utf8'));
 }
 
 export function readTensors(name: string): ReadonlyMap<string, Float32Array> {

@@ -1,6 +1,6 @@
 // The HTTP application over fakes with the training service behind it, whose workers run in this process.
 import { join } from 'node:path';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import OpenAI from 'openai';
 import { serve } from '../../src/server/index.js';
 import { GO } from './fake-training-run.js';
@@ -19,8 +19,9 @@ export async function trainingApp(
   return { ...app, ...jobs, adapters, letGo: (id: string) => letGo(jobs.dataDir, id) };
 }
 
-/** Ends the wait of a fake run. */
+/** Ends the wait of a fake run, whether it has begun or not. */
 export function letGo(dataDir: string, jobId: string): void {
+  mkdirSync(join(dataDir, 'training', jobId), { recursive: true });
   writeFileSync(join(dataDir, 'training', jobId, GO), '');
 }
 

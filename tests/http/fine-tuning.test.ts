@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test, type TestContext } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { Run } from '../../src/train/run-types.js';
 import { type Directive, trainingLines } from '../helpers/fake-training-run.js';
 import { errorOf, jsonOf, rawEventsOf } from '../helpers/server-app.js';
 import { trainingApp } from '../helpers/training-app.js';
@@ -316,6 +317,35 @@ test('a run that stops without being told to is no endless loop', async (t) => {
   });
   const { error } = await until((await create()).id, isOver);
   assert.match(error!.message, /^The run stopped at step 3 without being told to; 3 attempts/);
+});
+
+test('a run waits at its yield point while requests run, and goes on when they are done', async (t) => {
+  let isBusy = true;
+  const run: Run = async (_request, hooks) => {
+    hooks.emit({ type: 'message', level: 'info', message: 'arrived' });
+    // The load is told beside the run: a first pass may come before it.
+    for (let pass = 0; pass < 1000; pass++) await hooks.yieldPoint();
+    return { kind: 'failed', step: 0, code: 'through', message: 'it went on' };
+  };
+  const { create, until, events } = await openApp(t, [], { run, isBusy: () => isBusy });
+  const { id } = await create();
+  while ((await events(id))[0]!.message !== 'arrived') await nextTurn();
+  for (let turn = 0; turn < 2000; turn++) await nextTurn();
+  assert.equal((await events(id))[0]!.message, 'arrived');
+  isBusy = false;
+  assert.equal((await until(id, isOver)).error!.code, 'through');
+});
+
+test('a paused or cancelled run does not wait for requests', async (t) => {
+  const run: Run = async (_request, hooks) => {
+    while (hooks.control() === 'run') await hooks.yieldPoint();
+    return { kind: 'stopped', step: 0, bestStep: 0 };
+  };
+  const { create, change, events } = await openApp(t, [], { run, isBusy: () => true });
+  const { id } = await create();
+  while ((await events(id))[0]!.message !== 'Job started') await nextTurn();
+  await change(id, 'cancel');
+  while ((await events(id))[0]!.message !== 'The worker let go of the job') await nextTurn();
 });
 
 test('a loss that is not finite is told as such', async (t) => {

@@ -138,6 +138,16 @@ describe('probes', () => {
         'get,delete /v1/adapters/{name}',
         'post /v1/load_lora_adapter',
         'post /v1/unload_lora_adapter',
+        'post,get /v1/files',
+        'get,delete /v1/files/{file}',
+        'get /v1/files/{file}/content',
+        'post,get /v1/fine_tuning/jobs',
+        'get /v1/fine_tuning/jobs/{job}',
+        'post /v1/fine_tuning/jobs/{job}/cancel',
+        'post /v1/fine_tuning/jobs/{job}/pause',
+        'post /v1/fine_tuning/jobs/{job}/resume',
+        'get /v1/fine_tuning/jobs/{job}/events',
+        'get /v1/fine_tuning/jobs/{job}/checkpoints',
         'get /health',
         'get /ready',
         'get /metrics',
@@ -149,6 +159,9 @@ describe('probes', () => {
       assert.ok(schema.includes(`"${field}"`), field);
     }
     assert.ok(document.paths['/v1/adapters']!['post']!.requestBody!.content['multipart/form-data']);
+    const job = document.paths['/v1/fine_tuning/jobs']!['post']!.requestBody!.content['application/json']!;
+    for (const field of ['training_file', 'n_epochs', 'lora_rank', 'sample_prompts'])
+      assert.ok(JSON.stringify(job.schema).includes(`"${field}"`), field);
   });
 });
 

@@ -23,7 +23,7 @@ const base = await trainingBase('llama-tied');
 after(() => base.close());
 
 test('log-probabilities of policy and reference, and the gradient of every factor, are PyTorch’s', async () => {
-  const reference = readReference<DpoReference>('dpo.json');
+  const reference = readReference('dpo.json') as DpoReference;
   const { beta, prompt_len: promptLength, chosen, rejected } = reference;
   const method = createLoraMethod(base.artifact.manifest, LORA_R8, 0);
   setParameters(method.parameters, readTensors('lora-init/adapter_model.safetensors'));

@@ -40,7 +40,7 @@ for (const [name, create] of [
   ['prefix', prefixMethod],
 ] as const)
   test(`${name}: five steps are PyTorch's`, async (t) => {
-    const { microbatches, runs } = readReference<SftReference>(`${name}-sft.json`);
+    const { microbatches, runs } = readReference(`${name}-sft.json`) as SftReference;
     const method = await create();
     const folder = temporaryFolder(t);
     const run = await runSmall(folder, {
@@ -86,7 +86,7 @@ interface DpoReference {
 }
 
 test("a preference step has PyTorch's loss, rewards and gradient norm", async (t) => {
-  const reference = readReference<DpoReference>('dpo.json');
+  const reference = readReference('dpo.json') as DpoReference;
   const rows = [reference.chosen, reference.rejected].map((tokens) => [
     { tokens, labels: tokens.map((token, at) => (at < reference.prompt_len ? IGNORED : token)) },
   ]);

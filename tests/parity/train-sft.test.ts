@@ -58,7 +58,7 @@ for (const [file, create] of [
   for (const gradientCheckpointing of [true, false]) {
     const title = `${file}, checkpointing ${gradientCheckpointing ? 'on' : 'off'}`;
     test(`${title}: losses and gradient norms of the first step are PEFT's`, async () => {
-      const reference = readReference<SftReference>(file);
+      const reference = readReference(file) as SftReference;
       const model = base.model(await create(), { gradientCheckpointing });
       for (const normalization of ['means', 'tokens'] as const) {
         const [first] = reference.runs[normalization].steps;

@@ -82,8 +82,8 @@ const quickRun: Run = (request, hooks) => {
     type: 'diagnosis',
     step: 2,
     fault: 'overfitting',
-    message: 'It rises.',
-    prescription: 'Fewer epochs.',
+    message: 'It rises',
+    prescription: 'fewer epochs',
   });
   return Promise.resolve(FINISHED);
 };
@@ -147,7 +147,7 @@ test('a run gets the whole request, and its adapter is printed with how to serve
   assert.match(err, /steps: 1, 1 an epoch/);
   assert.match(err, /step 1: loss 2\.0000, lr 1\.00e-4, 100 tok\/s, 0:01:02 left\n/);
   assert.match(err, /step 1: held-out loss 1\.5000, the best so far\n/);
-  assert.match(err, /step 2: overfitting: It rises\. Fewer epochs\.\n/);
+  assert.match(err, /step 2: overfitting: It rises; to change: fewer epochs\n/);
   assert(err.includes(`graft serve --model some/base --adapter colour-run=${adapter}`), err);
   assert(err.includes(`graft adapters add colour-run ${adapter}`), err);
   assert.deepEqual(JSON.parse(readFileSync(join(output(), 'all_results.json'), 'utf8')), {
@@ -286,6 +286,6 @@ test('plan prints what a run needs, and runs nothing', async () => {
     out,
     /\nsteps: 4, 2 an epoch; tokens: \d+, with padding 320\ntime: 0:00:06 at 48 tokens a second\n/,
   );
-  assert.match(out, /\n {2}gradients +0 MB\n/);
+  assert.match(out, /\n {2}frozen blocks +0 MB\n/);
   assert(!existsSync(output()));
 });

@@ -1,5 +1,7 @@
 // What "auto" and silence mean: defaults by method, stage and amount of data.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { checkAdapterName } from '../../src/adapters/adapter-name.js';
 import { checkpointName, modelName, newId } from '../../src/train/jobs/ids.js';
@@ -37,6 +39,18 @@ test('the learning rate depends on method and stage, and is multiplied', () => {
   assert(Math.abs(preference - 5e-6) < 1e-12, String(preference));
   assert.equal(resolve({ learningRateMultiplier: 2 }).learningRate, 6e-4);
   assert.equal(resolve({ learningRate: 0.5 }).learningRate, 0.5);
+});
+
+test('the document has the same rates, to two digits', () => {
+  const text = readFileSync(join(import.meta.dirname, '..', '..', 'docs', 'fine-tuning.md'), 'utf8');
+  const rows = [...text.matchAll(/^\| `(\w+)`( with `prefix_projection`)? +\| (\d\S*) +\| (\S+) +\|$/gm)];
+  assert.equal(rows.length, 8);
+  for (const [, name, projected, supervised, preference] of rows) {
+    const choice = { name, ...(projected !== undefined && { projection: { hidden: 8 } }) } as MethodChoice;
+    const rate = (stage: 'sft' | 'dpo') => resolve({ method: choice, stage }).learningRate.toPrecision(2);
+    assert.equal(Number(rate('sft')), Number(supervised), name);
+    if (name !== 'full') assert.equal(Number(rate('dpo')), Number(preference), name);
+  }
 });
 
 test('small files get small batches and more epochs, so that there are steps at all', () => {

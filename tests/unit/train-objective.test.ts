@@ -20,7 +20,7 @@ function near(actual: number, expected: number, tolerance = 1e-9): void {
 const answer = (policy: number, reference: number, numTokens = 1) => ({ policy, reference, numTokens });
 
 test("the reference's pair: loss, rewards and margin", () => {
-  const reference = readReference<Record<string, number>>('dpo.json');
+  const reference = readReference('dpo.json') as Record<string, number>;
   const pair = pairLoss(
     answer(reference['policy_chosen_logp']!, reference['ref_chosen_logp']!, 8),
     answer(reference['policy_rejected_logp']!, reference['ref_rejected_logp']!, 5),

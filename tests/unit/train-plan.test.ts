@@ -95,6 +95,33 @@ test('memory falls with each thing that should save some', () => {
   assert(needed({ stage: 'sft' }) < needed({ stage: 'dpo' }), 'no pairs');
 });
 
+/** Peak resident size of whole runs of `train` on SmolLM2-135M, in MB (docs/training.md). */
+const MEASURED: readonly (readonly [string, Partial<TrainingOptions>, number, number])[] = [
+  ['1 x 128', { batchSize: 1 }, 128, 902],
+  ['4 x 256', { batchSize: 4 }, 256, 1076],
+  ['8 x 512', { batchSize: 8 }, 512, 1200],
+  ['1 x 2048', { batchSize: 1 }, 2048, 1807],
+  ['4 x 256, nf4', { batchSize: 4, frozenWeights: 'nf4' }, 256, 659],
+  ['4 x 256, int4', { batchSize: 4, frozenWeights: 'int4' }, 256, 729],
+  ['1 x 512, no checkpointing', { batchSize: 1, gradientCheckpointing: false }, 512, 1894],
+  ['1 x 128, full', { batchSize: 1, method: { name: 'full' } }, 128, 4962],
+  [
+    '4 x 256, prefix',
+    { batchSize: 4, method: { name: 'prefix_tuning', numVirtualTokens: 16, projection: null } },
+    256,
+    931,
+  ],
+  ['2 x 512, DPO', { batchSize: 2, stage: 'dpo' }, 512, 1077],
+];
+
+test('memory is within a tenth of what runs were measured to take', () => {
+  const lora = { ...DEFAULT_OPTIONS.method, rank: 8 } as TrainingOptions['method'];
+  for (const [name, changes, rowLength, megabytes] of MEASURED) {
+    const ratio = needed({ method: lora, ...changes }, rowLength) / (megabytes * 1e6);
+    assert(ratio > 0.9 && ratio < 1.1, `${name}: ${ratio.toFixed(2)} of the measured size`);
+  }
+});
+
 test('steps and tokens come from the batches', () => {
   const lengths = [100, 60, 32, 20, 20, 10, 9];
   const size = sizeOfRun(lengths.map(example), options({ batchSize: 2, accumulation: 2, epochs: 2 }));
@@ -138,8 +165,8 @@ test('time follows from a measured rate, or from that of bare products', () => {
   const slow = planTraining({ ...request, rate: { kind: 'products', operationsPerSecond: 1e11 } });
   const fast = planTraining({ ...request, rate: { kind: 'products', operationsPerSecond: 2e11 } });
   assert.equal(fast.totalS! * 2, slow.totalS);
-  // 6 operations for each of 106 million weights of the blocks, and some: between 40 and 90 tokens a second at 60 % of 1e11.
-  assert(slow.tokensPerSecond! > 40 && slow.tokensPerSecond! < 90, String(slow.tokensPerSecond));
+  // 6 operations for each of 106 million weights of the blocks, and some: between 40 and 100 tokens a second at 70 % of 1e11.
+  assert(slow.tokensPerSecond! > 40 && slow.tokensPerSecond! < 100, String(slow.tokensPerSecond));
   assert.equal(planTraining({ ...request, rate: null }).totalS, null);
 });
 
@@ -151,10 +178,10 @@ test('what cannot fit is refused with what would', () => {
     parts: Array.from({ length: 64 }, () => example(1024)),
     rate: null,
   };
-  const plan = planTraining({ ...request, memoryBytes: 4e9 });
+  const plan = planTraining({ ...request, memoryBytes: 8e9 });
   assert(plan.remedies.length > 0);
   for (const remedy of plan.remedies) {
-    assert(remedy.neededBytes <= 4e9, remedy.words);
+    assert(remedy.neededBytes <= 8e9, remedy.words);
     assert.equal(
       remedy.neededBytes,
       totalBytes(planMemory(SMOL, remedy.options, remedy.options.cutoffLength)),
@@ -168,7 +195,7 @@ test('what cannot fit is refused with what would', () => {
     (error) =>
       error instanceof GatewayError &&
       error.code === 'insufficient_memory' &&
-      /needs about [\d.]+ GB and 4\.00 GB are there; .*would fit: .*checkpointing on \([\d.]+ GB\)/.test(
+      /needs about [\d.]+ GB and 8\.00 GB are there; .*would fit: .*checkpointing on \([\d.]+ GB\)/.test(
         error.message,
       ),
   );

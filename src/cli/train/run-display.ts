@@ -30,7 +30,7 @@ export function createRunDisplay(
         for (const { prompt, text } of event.samples) ui.log(`step ${event.step}: ${prompt} -> ${text}`);
         return;
       case 'diagnosis':
-        ui.log(`step ${event.step}: ${event.fault}: ${event.message} ${event.prescription}`);
+        ui.log(`step ${event.step}: ${event.fault}: ${event.message}; to change: ${event.prescription}`);
         return;
       case 'message':
         ui.log(event.level === 'info' ? event.message : `${event.level}: ${event.message}`);

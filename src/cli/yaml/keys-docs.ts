@@ -5,7 +5,8 @@ import { sizeText } from '../../train/plan/training-plan.js';
 import { ACCEPTED_KEYS } from './accepted-keys.js';
 import { valueWords } from './key-value.js';
 import { REFUSED_KEYS } from './refused-keys.js';
-import { SUPPORTED_KEYS, type SupportedKey } from './supported-keys.js';
+import type { SupportedKey } from './supported-key.js';
+import { SUPPORTED_KEYS } from './supported-keys.js';
 
 /** The page with its made parts, each between `<!-- begin NAME -->` and `<!-- end NAME -->`, as the tables say. */
 export function withTables(page: string): string {
@@ -15,11 +16,11 @@ export function withTables(page: string): string {
     refused: refusedTable(),
     sizes: sizesTable(),
   };
-  return Object.entries(parts).reduce((text, [name, table]) => {
+  return Object.entries(parts).reduce((text, [name, made]) => {
     const [begin, end] = [`<!-- begin ${name} -->`, `<!-- end ${name} -->`];
     const [from, to] = [text.indexOf(begin), text.indexOf(end)];
     assert(from >= 0 && to > from, `docs/training.md has no part ${name}`);
-    return `${text.slice(0, from + begin.length)}\n\n${table}\n\n${text.slice(to)}`;
+    return `${text.slice(0, from + begin.length)}\n\n${made}\n\n${text.slice(to)}`;
   }, page);
 }
 

@@ -6,7 +6,8 @@ import { ACCEPTED_KEYS } from './accepted-keys.js';
 import type { Entry } from './document.js';
 import { readValue, RefusedValue, type KeyValue } from './key-value.js';
 import { isNeutral, REFUSED_KEYS } from './refused-keys.js';
-import { SUPPORTED_KEYS, type KeyValues, type SupportedKey } from './supported-keys.js';
+import type { SupportedKey } from './supported-key.js';
+import { SUPPORTED_KEYS, type KeyValues } from './supported-keys.js';
 
 export interface ReadKeys {
   readonly values: KeyValues;

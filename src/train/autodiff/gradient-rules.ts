@@ -2,7 +2,6 @@
 // is none; only those that lead to a wanted value are evaluated. Rules may return gradients of the broadcast shape: the walk sums them.
 
 import { assert } from '../../errors.js';
-import { int } from '../../graph/builder.js';
 import type { Node } from '../../graph/onnx.js';
 import type { Expressions } from './expressions.js';
 import { axisOf, floatAttribute, intAttribute, product, transposition, type Shape } from './shapes.js';

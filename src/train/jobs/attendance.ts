@@ -62,6 +62,7 @@ export function attend(request: RunRequest, options: AttendanceOptions, listener
   const timers: NodeJS.Timeout[] = [];
   let stopTimer: NodeJS.Timeout | undefined;
   let wasToldToEnd = false;
+  let isOver = false;
   const sampling = new AbortController();
 
   const worker = options.startWorker((message) => {
@@ -106,6 +107,7 @@ export function attend(request: RunRequest, options: AttendanceOptions, listener
   watch();
   worker.send({ type: 'run', request, yielding: options.yielding });
   const ended = worker.ended.then((how): RunEnd => {
+    isOver = true;
     for (const timer of [...timers, stopTimer]) clearTimeout(timer);
     sampling.abort();
     return end ?? { kind: 'crashed', message: `The worker ${how}` };
@@ -118,6 +120,7 @@ export function attend(request: RunRequest, options: AttendanceOptions, listener
       clearTimeout(stopTimer);
       if (control === 'run') return;
       wasToldToEnd = true;
+      if (isOver) return;
       stopTimer = setTimeout(abandon, STOP_GRACE_MS);
     },
     wasToldToEnd: () => wasToldToEnd,

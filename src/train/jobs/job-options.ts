@@ -1,5 +1,5 @@
 // From what was chosen to TrainingOptions with every choice made: the defaults, and what "auto" means for the data and the method.
-// docs/training.md has the same tables.
+// docs/fine-tuning.md has the same tables.
 
 import {
   DEFAULT_OPTIONS,

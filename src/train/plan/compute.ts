@@ -9,7 +9,7 @@ import { countBase } from './parameter-counts.js';
 const PRODUCT = { rows: 1024, inner: 576, columns: 1536 };
 const ROUNDS = 7;
 /** A run's share of the rate of a bare product: attention, norms, copies and the optimizer take the rest. */
-export const SHARE_OF_PRODUCTS = 0.6;
+export const SHARE_OF_PRODUCTS = 0.7;
 
 /**
  * Floating-point operations of a padded token: 2 for each weight it meets forward, as many backward, as many again where blocks are

@@ -24,8 +24,6 @@ export type MemoryOptions = Pick<
 export interface MemoryCosts {
   /** The process with its code, before the base is read. */
   readonly processBytes: number;
-  /** [vocabulary, H] as floats while the base is read, beside the one that stays. */
-  readonly readingEnds: number;
   /** A block's matrices as floats, where they are held in 4 bits. */
   readonly dequantized: number;
   /** [B, heads, S, T] inside a block. */
@@ -41,14 +39,13 @@ export interface MemoryCosts {
 }
 
 export const MEASURED_COSTS: MemoryCosts = {
-  processBytes: 180e6,
-  readingEnds: 1,
-  dequantized: 4.5,
-  attention: 5,
-  intermediate: 8,
-  hidden: 19,
-  logits: 2,
-  checkpoint: 3.5,
+  processBytes: 200e6,
+  dequantized: 1,
+  attention: 4.3,
+  intermediate: 4,
+  hidden: 9.5,
+  logits: 1,
+  checkpoint: 3.8,
 };
 
 const FLOAT_BYTES = 4;
@@ -77,8 +74,7 @@ export function planMemory(
       name: 'frozen blocks',
       bytes: isBaseHeld ? (arch.numLayers * base.blockMatrices * HELD_BITS[options.frozenWeights]) / 8 : 0,
     },
-    { name: 'embedding and head', bytes: isBaseHeld ? base.ends * FLOAT_BYTES : 0 },
-    { name: 'reading the base', bytes: costs.readingEnds * arch.vocabSize * arch.hiddenSize * FLOAT_BYTES },
+    { name: 'embedding and head', bytes: isBaseHeld ? endBytes(arch) : 0 },
     {
       name: "a block's matrices as floats",
       bytes: isDequantized ? costs.dequantized * base.blockMatrices * FLOAT_BYTES : 0,
@@ -133,6 +129,11 @@ function keptOfBlock(arch: Architecture, { rows, length, keys, positions }: Shap
   const { hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = arch;
   const width = 3 * hiddenSize + 2 * (numHeads + numKvHeads) * headDim + 5 * intermediateSize;
   return FLOAT_BYTES * (rows * numHeads * length * keys + positions * width);
+}
+
+/** The head as floats; an embedding of its own stays in 8 bits, with a 32-bit scale for 32 of them. */
+function endBytes({ vocabSize, hiddenSize, tiedHead }: Architecture): number {
+  return vocabSize * hiddenSize * (FLOAT_BYTES + (tiedHead ? 0 : (8 + 32 / 32) / 8));
 }
 
 /** As the head cuts its rows: powers of two. */
