@@ -217,6 +217,18 @@ test('the arrays that results are written to are used again in the next step', a
   assert.equal(seen.size, count);
 });
 
+test('a disposed model leaves no native objects behind', async () => {
+  const other = await trainingBase('llama-tied');
+  const method = createLoraMethod(other.artifact.manifest, LORA_R8, 5);
+  const model = other.model(method);
+  await accumulate(model, ALONE);
+  await model.logprobs(PACKED, { reference: true });
+  assert(other.runtime.liveHandles > 0);
+  await model.dispose();
+  assert.equal(other.runtime.liveHandles, 0);
+  await other.close();
+});
+
 function noInputs() {
   const blocks = Array.from({ length: base.arch.numLayers }, () => new Map<string, Float32Array>());
   return { blocks, virtualTokens: null, ends: null };
