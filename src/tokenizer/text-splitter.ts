@@ -3,6 +3,7 @@
 // alphabets are used: the rest of it takes special tokens from any text, tidies spaces when it decodes, and cuts whole texts at once.
 
 import { Tokenizer } from '@huggingface/tokenizers';
+import { spellBytes } from './byte-level.js';
 import { flatten } from './token-table.js';
 import { type Fields, fieldsOf, invalidTokenizer, unsupportedTokenizer } from './tokenizer-files.js';
 
@@ -17,6 +18,8 @@ const PRE_TOKENIZERS = ['Split', 'ByteLevel', 'Digits', 'Metaspace'];
 interface PreTokenizer {
   readonly config?: { readonly type: string; readonly invert?: boolean };
   readonly pattern?: RegExp | null;
+  readonly use_regex?: boolean;
+  readonly add_prefix_space?: boolean;
   pre_tokenize_text(text: string, options: SectionOptions): string[];
 }
 
@@ -54,13 +57,13 @@ export class TextSplitter {
   }
 }
 
-/** The pieces, one by one where a pattern finds them. */
+/** What the library's step gives; where a pattern cuts, one by one, and where bytes are spelled, several times as fast. */
 function cut(text: string, preTokenizer: PreTokenizer, options: SectionOptions): Iterable<string> {
-  const { config, pattern } = preTokenizer;
-  const finds = config?.type === 'Split' && pattern instanceof RegExp;
-  return finds
-    ? matches(text, pattern, config.invert === true)
-    : preTokenizer.pre_tokenize_text(text, options);
+  const { config, pattern, use_regex: cuts, add_prefix_space: addsSpace } = preTokenizer;
+  if (config?.type === 'Split' && pattern instanceof RegExp)
+    return matches(text, pattern, config.invert === true);
+  if (config?.type === 'ByteLevel' && cuts === false && addsSpace === false) return [spellBytes(text)];
+  return preTokenizer.pre_tokenize_text(text, options);
 }
 
 /** The pattern's matches and, unless `only` they are wanted, what lies between. */

@@ -1,6 +1,7 @@
 // Which token has which bytes, and which tokens are special. Two kinds of vocabulary: byte-level (GPT-2's alphabet, in which a character stands for
 // a byte) and SentencePiece's (text with "▁" for a space, and <0xNN> for single bytes).
 
+import { BYTE_LEVEL_TOKENS } from './byte-level.js';
 import {
   type AddedToken,
   addedTokens,
@@ -133,16 +134,10 @@ function dropsSpace(decoder: Fields): boolean {
   return decoder['type'] === 'Strip' && decoder['content'] === ' ' && Number(decoder['start']) > 0;
 }
 
-/** Printable Latin-1 stands for itself; the other 68 bytes are U+0100 and up in their order. */
 function byteLevelAlphabet(): Alphabet {
-  let next = 0x100;
-  const byteTokens = BYTES.map((byte) => {
-    const printable = (byte > 0x20 && byte < 0x7f) || (byte > 0xa0 && byte !== 0xad);
-    return String.fromCharCode(printable ? byte : next++);
-  });
-  const byteOf = new Map(byteTokens.map((token, byte) => [token, byte]));
+  const byteOf = new Map(BYTE_LEVEL_TOKENS.map((token, byte) => [token, byte]));
   return {
-    byteTokens,
+    byteTokens: BYTE_LEVEL_TOKENS,
     bytesOf: (token) => {
       const bytes = Array.from(token, (char) => byteOf.get(char));
       return bytes.every((byte) => byte !== undefined)
