@@ -13,6 +13,7 @@ import { openTokenizer } from '../tokenizer/open-tokenizer.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
 import type { BatchSource } from './batch-source.js';
 import { createMethod } from './methods/create-method.js';
+import { checkNf4Kernel } from './nf4-node.js';
 import { createOnnxBackend } from './onnx-backend.js';
 import type { TrainingOptions } from './options.js';
 import { memoryLimit } from './plan/machine-memory.js';
@@ -35,6 +36,7 @@ export const runTraining: Run = async (request, hooks) => {
   const parts = partsOf(training);
   assertFits(planTraining({ architecture: arch, options, parts, memoryBytes: memoryLimit(), rate: null }));
   const backend = await openBackend(options, request.threads);
+  if (options.frozenWeights === 'nf4') await checkNf4Kernel(backend);
   const base = { ...artifact.manifest, architecture: arch, chatTemplateHash: tokenizer.chatTemplateHash };
   const method = await createMethod(options.method, { base, artifact, tokenizer, backend }, options.seed);
   const model = createTrainingModel({
