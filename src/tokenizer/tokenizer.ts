@@ -4,7 +4,7 @@ import { GatewayError } from '../errors.js';
 import { BpeEncoder, leadingToken } from './bpe-encoder.js';
 import { ChatTemplate } from './chat-template.js';
 import { SpecialLiterals } from './protected-text.js';
-import { runSteps, type Steps } from './steps.js';
+import { runSteps, type Steps, WORK_PER_STEP } from './steps.js';
 import { TokenDecoder } from './token-decoder.js';
 import { TokenTable } from './token-table.js';
 import {
@@ -85,8 +85,11 @@ class HuggingFaceTokenizer implements TextTokenizer {
     const { addGenerationPrompt = true, variables = {}, limit } = options;
     // Each takes a token at least; to render very many takes seconds.
     if (limit !== undefined && messages.length > limit.maxTokens) throw limit.exceeded();
+    const characters = messages.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
+    const isLong = characters > WORK_PER_STEP;
+    if (isLong) yield;
     const chat = this.#template.render(messages, { addGenerationPrompt, variables }, this.#specials);
-    yield;
+    if (isLong) yield;
     return yield* this.#encoder.encode(chat.text, {
       takeSpecial: true,
       limit,

@@ -117,6 +117,7 @@ test('texts that are encoded by turns get the ids they get alone', () => {
 
 test('a short text is one step, a long one many, of whatever it is made', () => {
   assert.equal(countSteps(tokenizer.encodeSteps('a short text')), 1);
+  assert.equal(countSteps(tokenizer.encodeChatSteps([{ role: 'user', content: 'hi' }])), 1);
   for (const text of LONG_TEXTS)
     assert.ok(countSteps(tokenizer.encodeSteps(text.repeat(10))) > 5, JSON.stringify(text.slice(0, 40)));
 });
@@ -124,7 +125,7 @@ test('a short text is one step, a long one many, of whatever it is made', () => 
 test('a chat in steps is the chat', () => {
   const messages = LONG_TEXTS.map((content) => ({ role: 'user', content }));
   const steps = tokenizer.encodeChatSteps(messages);
-  assert.deepEqual(steps.next(), { done: false, value: undefined });
+  assert.deepEqual([steps.next().done, steps.next().done], [false, false]);
   assert.deepEqual(runSteps(steps), tokenizer.encodeChat(messages));
 });
 
