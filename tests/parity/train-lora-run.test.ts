@@ -3,17 +3,14 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { IGNORED } from '../../src/data/types.js';
-import { createLoraMethod } from '../../src/train/methods/lora.js';
-import { createPrefixTuningMethod } from '../../src/train/methods/prefix-tuning.js';
-import type { TrainingMethod } from '../../src/train/types.js';
-import { LORA_R8, trainingBase } from '../helpers/training-model.js';
+import { referenceLora, referencePrefix } from '../helpers/reference-methods.js';
+import { trainingBase } from '../helpers/training-model.js';
 import { adapterBytes, eventsOf, runSmall, temporaryFolder } from '../helpers/training-runs.js';
 import {
   batchOf,
   readReference,
   readTensors,
   referenceBatch,
-  setParameters,
   type SftReference,
 } from '../helpers/train-fixtures.js';
 import { readTensors as readAllTensors } from '../helpers/adapter-fixtures.js';
@@ -21,27 +18,13 @@ import { readTensors as readAllTensors } from '../helpers/adapter-fixtures.js';
 const base = await trainingBase('llama-tied');
 after(() => base.close());
 
-function loraMethod(): Promise<TrainingMethod> {
-  const method = createLoraMethod(base.artifact.manifest, LORA_R8, 0);
-  setParameters(method.parameters, readTensors('lora-init/adapter_model.safetensors'));
-  return Promise.resolve(method);
-}
-
-async function prefixMethod(): Promise<TrainingMethod> {
-  const options = { name: 'prefix_tuning', numVirtualTokens: 8, projection: null } as const;
-  const method = await createPrefixTuningMethod(base.artifact.manifest, options, 0, base.backend);
-  const table = readTensors('prefix-init/adapter_model.safetensors').get('prompt_embeddings')!;
-  setParameters(method.parameters, new Map([['prompt_encoder.embedding.weight', table]]));
-  return method;
-}
-
 for (const [name, create] of [
-  ['lora', loraMethod],
-  ['prefix', prefixMethod],
+  ['lora', referenceLora],
+  ['prefix', referencePrefix],
 ] as const)
   test(`${name}: five steps are PyTorch's`, async (t) => {
     const { microbatches, runs } = readReference(`${name}-sft.json`) as SftReference;
-    const method = await create();
+    const method = await create(base);
     const folder = temporaryFolder(t);
     const run = await runSmall(folder, {
       tokenModel: { model: base.model(method), method },
@@ -90,7 +73,7 @@ test("a preference step has PyTorch's loss, rewards and gradient norm", async (t
   const rows = [reference.chosen, reference.rejected].map((tokens) => [
     { tokens, labels: tokens.map((token, at) => (at < reference.prompt_len ? IGNORED : token)) },
   ]);
-  const method = await loraMethod();
+  const method = await referenceLora(base);
   const run = await runSmall(temporaryFolder(t), {
     tokenModel: { model: base.model(method), method },
     batches: { numMicroBatches: 1, fingerprint: 'reference', microBatch: () => batchOf(rows) },

@@ -1,36 +1,19 @@
 // Losses and gradients of the first step of supervised fine-tuning, before any optimizer, against PEFT's.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { createLoraMethod } from '../../src/train/methods/lora.js';
-import { createPrefixTuningMethod } from '../../src/train/methods/prefix-tuning.js';
-import type { TrainingMethod, TrainingModel } from '../../src/train/types.js';
+import type { TrainingModel } from '../../src/train/types.js';
 import {
   norm,
   readReference,
-  readTensors,
   referenceBatch,
-  setParameters,
   type SftReference,
   totalNorm,
 } from '../helpers/train-fixtures.js';
-import { LORA_R8, trainingBase } from '../helpers/training-model.js';
+import { referenceLora, referencePrefix } from '../helpers/reference-methods.js';
+import { trainingBase } from '../helpers/training-model.js';
 
 const base = await trainingBase('llama-tied');
 after(() => base.close());
-
-async function loraMethod(): Promise<TrainingMethod> {
-  const method = createLoraMethod(base.artifact.manifest, LORA_R8, 0);
-  setParameters(method.parameters, readTensors('lora-init/adapter_model.safetensors'));
-  return Promise.resolve(method);
-}
-
-async function prefixMethod(): Promise<TrainingMethod> {
-  const options = { name: 'prefix_tuning', numVirtualTokens: 8, projection: null } as const;
-  const method = await createPrefixTuningMethod(base.artifact.manifest, options, 0, base.backend);
-  const table = readTensors('prefix-init/adapter_model.safetensors').get('prompt_embeddings')!;
-  setParameters(method.parameters, new Map([['prompt_encoder.embedding.weight', table]]));
-  return method;
-}
 
 /** Mean losses of the micro-batches; gradients as each normalization has them. */
 async function firstStep(
@@ -52,14 +35,14 @@ async function firstStep(
 }
 
 for (const [file, create] of [
-  ['lora-sft.json', loraMethod],
-  ['prefix-sft.json', prefixMethod],
+  ['lora-sft.json', referenceLora],
+  ['prefix-sft.json', referencePrefix],
 ] as const)
   for (const gradientCheckpointing of [true, false]) {
     const title = `${file}, checkpointing ${gradientCheckpointing ? 'on' : 'off'}`;
     test(`${title}: losses and gradient norms of the first step are PEFT's`, async () => {
       const reference = readReference(file) as SftReference;
-      const model = base.model(await create(), { gradientCheckpointing });
+      const model = base.model(await create(base), { gradientCheckpointing });
       for (const normalization of ['means', 'tokens'] as const) {
         const [first] = reference.runs[normalization].steps;
         const losses = await firstStep(model, reference, normalization);
