@@ -34,11 +34,12 @@ export function adjustLogits(
 
 /** The drawn token; `coin` is uniform in [0, 1). */
 export function sampleToken(logits: Float32Array, params: SamplingParams, coin: () => number): number {
-  if (params.temperature === 0) return argmax(logits);
-  const candidates = topCandidates(logits, params);
-  let total = 0;
-  for (const { weight } of candidates) total += weight;
-  let target = coin() * total;
+  const { temperature, topK, topP, minP } = params;
+  if (temperature === 0) return argmax(logits);
+  const { weights, total } = weigh(logits, temperature, minP);
+  if (topK === 0 && topP >= 1) return drawByIndex(weights, coin() * total);
+  const candidates = topCandidates(weights, total, topK, topP);
+  let target = coin() * mass(candidates);
   for (const { token, weight } of candidates) {
     target -= weight;
     if (target < 0) return token;
@@ -73,15 +74,12 @@ export function logSumExp(values: Float32Array): number {
   return max + Math.log(sum);
 }
 
-interface Candidate {
-  readonly token: number;
-  /** exp((logit - max) / temperature). */
-  readonly weight: number;
-}
-
-/** The tokens that min_p, top_k and top_p keep, in an order that depends on the logits alone. */
-function topCandidates(logits: Float32Array, params: SamplingParams): readonly Candidate[] {
-  const { temperature, topK, topP, minP } = params;
+/** exp((logit - max) / temperature) [V] and their sum; 0 for those that min_p drops. */
+function weigh(
+  logits: Float32Array,
+  temperature: number,
+  minP: number,
+): { readonly weights: Float64Array; readonly total: number } {
   const max = logits[argmax(logits)]!;
   const weights = new Float64Array(logits.length);
   let total = 0;
@@ -91,7 +89,35 @@ function topCandidates(logits: Float32Array, params: SamplingParams): readonly C
     weights[i] = weight;
     total += weight;
   }
-  if (topK === 0 && topP >= 1) return candidatesAbove(weights, 0);
+  return { weights, total };
+}
+
+/** The first token at which the weights' sum passes `target`: of a whole vocabulary, without an object a token. */
+function drawByIndex(weights: Float64Array, target: number): number {
+  let last = 0;
+  for (let token = 0; token < weights.length; token++) {
+    const weight = weights[token]!;
+    if (weight === 0) continue;
+    target -= weight;
+    if (target < 0) return token;
+    last = token;
+  }
+  return last;
+}
+
+interface Candidate {
+  readonly token: number;
+  /** As weigh() gives it. */
+  readonly weight: number;
+}
+
+/** The tokens that top_k and top_p keep, in an order that depends on the weights alone. */
+function topCandidates(
+  weights: Float64Array,
+  total: number,
+  topK: number,
+  topP: number,
+): readonly Candidate[] {
   const sorted = sortedCandidates(weights, total, topK, topP);
   const kept = topK > 0 ? sorted.slice(0, topK) : sorted;
   return topP < 1 ? nucleus(kept, topP * (topK > 0 ? mass(kept) : total)) : kept;
