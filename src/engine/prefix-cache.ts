@@ -3,7 +3,7 @@
 
 import { LRUCache } from 'lru-cache';
 
-export const BLOCK_TOKENS = 16;
+export const BLOCK_TOKENS = 4;
 
 interface CachedBlock {
   readonly id: number;

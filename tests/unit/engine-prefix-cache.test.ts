@@ -19,28 +19,28 @@ function tokens(count: number, first = 0): number[] {
 
 test('finds the longest beginning in whole blocks, with the values that were read', () => {
   const cache = new PrefixCache(ROOMY);
-  cache.insert('a', tokens(50), 50, blockValues(7));
-  const hit = cache.lookup('a', tokens(50), 49);
-  assert.equal(hit.numTokens, 48);
+  cache.insert('a', tokens(14), 14, blockValues(7));
+  const hit = cache.lookup('a', tokens(14), 13);
+  assert.equal(hit.numTokens, 12);
   assert.deepEqual(
     hit.blocks.map((values) => [...values]),
-    [0, 16, 32].map((start) => [7, start, start + BLOCK_TOKENS, 0]),
+    [0, 4, 8].map((start) => [7, start, start + BLOCK_TOKENS, 0]),
   );
 });
 
 test('what is computed but not a whole block is not kept', () => {
   const cache = new PrefixCache(ROOMY);
-  cache.insert('a', tokens(50), 31, blockValues(1));
+  cache.insert('a', tokens(50), 7, blockValues(1));
   assert.equal(cache.sizeBytes, BLOCK_BYTES);
-  assert.equal(cache.lookup('a', tokens(50), 50).numTokens, 16);
+  assert.equal(cache.lookup('a', tokens(50), 50).numTokens, 4);
 });
 
 test('maxTokens bounds a hit: the last prompt token is always run', () => {
   const cache = new PrefixCache(ROOMY);
-  cache.insert('a', tokens(32), 32, blockValues(1));
-  assert.equal(cache.lookup('a', tokens(32), 32).numTokens, 32);
-  assert.equal(cache.lookup('a', tokens(32), 31).numTokens, 16);
-  assert.equal(cache.lookup('a', tokens(32), 15).numTokens, 0);
+  cache.insert('a', tokens(8), 8, blockValues(1));
+  assert.equal(cache.lookup('a', tokens(8), 8).numTokens, 8);
+  assert.equal(cache.lookup('a', tokens(8), 7).numTokens, 4);
+  assert.equal(cache.lookup('a', tokens(8), 3).numTokens, 0);
 });
 
 test('a token that differs ends the hit, and equal blocks elsewhere do not count', () => {
@@ -69,15 +69,15 @@ test('tokens that join to the same digits are told apart', () => {
 test('nothing is shared between roots', () => {
   const cache = new PrefixCache(ROOMY);
   const roots = ['base', 'a1', 'a11', 'b'];
-  roots.forEach((root, i) => cache.insert(root, tokens(48), 48, blockValues(i)));
+  roots.forEach((root, i) => cache.insert(root, tokens(12), 12, blockValues(i)));
   roots.forEach((root, i) => {
-    const { blocks } = cache.lookup(root, tokens(48), 48);
+    const { blocks } = cache.lookup(root, tokens(12), 12);
     assert.deepEqual(
       blocks.map(([writer]) => writer),
       [i, i, i],
     );
   });
-  assert.equal(cache.lookup('never', tokens(48), 48).numTokens, 0);
+  assert.equal(cache.lookup('never', tokens(12), 12).numTokens, 0);
   assert.equal(cache.sizeBytes, 12 * BLOCK_BYTES);
 });
 
@@ -116,28 +116,28 @@ test('only blocks that are not kept yet are read', () => {
     read.push(start);
     return new Float32Array(BLOCK_FLOATS);
   };
-  cache.insert('a', tokens(40), 40, reader);
-  cache.insert('a', tokens(70), 70, reader);
-  assert.deepEqual(read, [0, 16, 32, 48]);
+  cache.insert('a', tokens(10), 10, reader);
+  cache.insert('a', tokens(18), 18, reader);
+  assert.deepEqual(read, [0, 4, 8, 12]);
 });
 
 test('bytes are bounded; blocks used last stay', () => {
   const cache = new PrefixCache(3 * BLOCK_BYTES);
-  for (const root of ['a', 'b', 'c']) cache.insert(root, tokens(16), 16, blockValues(0));
-  cache.lookup('a', tokens(16), 16);
-  cache.insert('d', tokens(16), 16, blockValues(0));
+  for (const root of ['a', 'b', 'c']) cache.insert(root, tokens(4), 4, blockValues(0));
+  cache.lookup('a', tokens(4), 4);
+  cache.insert('d', tokens(4), 4, blockValues(0));
   assert.equal(cache.sizeBytes, 3 * BLOCK_BYTES);
   assert.deepEqual(
-    ['a', 'b', 'c', 'd'].map((root) => cache.lookup(root, tokens(16), 16).numTokens),
-    [16, 0, 16, 16],
+    ['a', 'b', 'c', 'd'].map((root) => cache.lookup(root, tokens(4), 4).numTokens),
+    [4, 0, 4, 4],
   );
 });
 
 test('a long prompt loses its end first, so that its beginning stays of use', () => {
   const cache = new PrefixCache(4 * BLOCK_BYTES);
-  cache.insert('a', tokens(64), 64, blockValues(0));
-  cache.insert('b', tokens(16), 16, blockValues(0));
-  assert.equal(cache.lookup('a', tokens(64), 64).numTokens, 48);
+  cache.insert('a', tokens(16), 16, blockValues(0));
+  cache.insert('b', tokens(4), 4, blockValues(0));
+  assert.equal(cache.lookup('a', tokens(16), 16).numTokens, 12);
 });
 
 test('a prompt longer than the whole cache keeps what fits of its beginning', () => {
@@ -145,7 +145,7 @@ test('a prompt longer than the whole cache keeps what fits of its beginning', ()
   for (let i = 0; i < 3; i++) {
     cache.insert('a', tokens(160), 160, blockValues(0));
     assert(cache.sizeBytes <= 4 * BLOCK_BYTES);
-    assert.equal(cache.lookup('a', tokens(160), 160).numTokens, 64);
+    assert.equal(cache.lookup('a', tokens(160), 160).numTokens, 16);
   }
 });
 
@@ -154,7 +154,7 @@ test('hits and queries are counted in tokens', () => {
   cache.insert('a', tokens(40), 40, blockValues(0));
   cache.lookup('a', tokens(40), 39);
   cache.lookup('b', tokens(20), 19);
-  assert.deepEqual([cache.queriedTokens, cache.hitTokens], [60, 32]);
+  assert.deepEqual([cache.queriedTokens, cache.hitTokens], [60, 36]);
 });
 
 test('0 bytes is off: nothing is read, kept or found', () => {
