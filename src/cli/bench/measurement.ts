@@ -1,4 +1,5 @@
 // The tables of the benchmark: everything once a round, servers and raw graph in turn, because machines are noisy.
+// Each row is logged as soon as it is measured: a run that is broken off leaves what it has.
 import type { LoraAdapter } from '../../adapters/types.js';
 import { readPeft } from '../../adapters/peft.js';
 import { assert } from '../../errors.js';
@@ -6,7 +7,7 @@ import type { OpenModel } from '../serve.js';
 import type { LoadClient, LoadRun } from './load-client.js';
 import { httpRate, rawRate, WORKS, workName, type RateSettings, type Work } from './rates.js';
 import { randomAdapter } from './random-adapter.js';
-import type { RateRow } from './report.js';
+import { number, type RateRow } from './report.js';
 import { runScenario, summarize, type LoadSummary } from './scenario-run.js';
 import { median } from './statistics.js';
 import type { Target } from './target.js';
@@ -64,7 +65,12 @@ export async function measureRates(
       }
     }
     const medians = [...http].map(([name, rates]) => [name, median(rates)] as const);
-    rows.push({ ...work, raw: median(raw), http: Object.fromEntries(medians) });
+    const row = { ...work, raw: median(raw), http: Object.fromEntries(medians) };
+    rows.push(row);
+    const rates = [['raw graph', row.raw] as const, ...medians];
+    options.log(
+      `${workName(work)}: ${rates.map(([name, rate]) => `${name} ${number(rate, 0)}`).join(', ')} tok/s`,
+    );
   }
   return rows;
 }
@@ -80,7 +86,12 @@ export async function measureLoad(options: MeasureOptions): Promise<readonly Loa
         runs[index]!.push(await runScenario(client, target, scenario, round));
       }
     }
-    summaries.push(...options.clients.map(({ target }, index) => summarize(target, scenario, runs[index]!)));
+    const done = options.clients.map(({ target }, index) => summarize(target, scenario, runs[index]!));
+    summaries.push(...done);
+    for (const { target, tokensPerS, latencyMs } of done)
+      options.log(
+        `chat, ${scenario.name}: ${target} ${number(tokensPerS, 0)} tok/s, p95 ${number(latencyMs.p95, 0)} ms`,
+      );
   }
   return summaries;
 }
