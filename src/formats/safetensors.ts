@@ -56,34 +56,57 @@ export function readTensorF32(source: ByteSource, tensor: SafetensorsTensor): Fl
   return values;
 }
 
-/** A file of f32 tensors, ordered by name, so that equal tensors make equal bytes. The header is padded to a multiple of 8. */
+/** A file of f32 tensors, ordered by name, so that equal tensors make equal bytes. */
 export function writeSafetensors(
   tensors: ReadonlyMap<string, { readonly shape: readonly number[]; readonly data: Float32Array }>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array {
-  const header: [string, unknown][] = [];
-  if (Object.keys(metadata).length > 0) header.push([METADATA_KEY, metadata]);
   const names = [...tensors.keys()].toSorted();
-  let end = 0;
-  for (const name of names) {
+  const entries = names.map((name) => {
     const { shape, data } = tensors.get(name)!;
     const count = shape.reduce((product, dim) => product * dim, 1);
     assert(count === data.length, `${name}: shape [${shape.join(', ')}] does not hold ${data.length} values`);
+    return { name, dtype: 'F32' as const, shape };
+  });
+  const header = safetensorsHeader(entries, metadata);
+  const file = new Uint8Array(header.size);
+  file.set(header.bytes);
+  for (const [index, name] of names.entries()) {
+    const { data } = tensors.get(name)!;
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), header.offsets[index]);
+  }
+  return file;
+}
+
+/**
+ * The first bytes of a file whose tensors follow one another in the order of the entries: `offsets` says where each begins, `size`
+ * is that of the whole file. Padded to a multiple of 8.
+ */
+export function safetensorsHeader(
+  entries: readonly {
+    readonly name: string;
+    readonly dtype: Dtype;
+    readonly shape: readonly number[];
+  }[],
+  metadata: Readonly<Record<string, string>>,
+): { readonly bytes: Uint8Array; readonly offsets: readonly number[]; readonly size: number } {
+  const header: [string, unknown][] = [];
+  if (Object.keys(metadata).length > 0) header.push([METADATA_KEY, metadata]);
+  const dataOffsets: number[] = [];
+  let end = 0;
+  for (const { name, dtype, shape } of entries) {
     assert(name !== METADATA_KEY, `${METADATA_KEY} cannot name a tensor`);
-    header.push([name, { dtype: 'F32', shape, data_offsets: [end, (end += data.byteLength)] }]);
+    dataOffsets.push(end);
+    const begin = end;
+    end += shape.reduce((product, dim) => product * dim, DTYPE_BYTES[dtype]);
+    header.push([name, { dtype, shape, data_offsets: [begin, end] }]);
   }
   const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
   const headerBytes = Math.ceil(json.length / 8) * 8;
-  const file = new Uint8Array(8 + headerBytes + end);
-  new DataView(file.buffer).setBigUint64(0, BigInt(headerBytes), true);
-  file.fill(0x20, 8, 8 + headerBytes).set(json, 8);
-  let at = 8 + headerBytes;
-  for (const name of names) {
-    const { data } = tensors.get(name)!;
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), at);
-    at += data.byteLength;
-  }
-  return file;
+  const bytes = new Uint8Array(8 + headerBytes).fill(0x20, 8);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(headerBytes), true);
+  bytes.set(json, 8);
+  return { bytes, offsets: dataOffsets.map((offset) => bytes.length + offset), size: bytes.length + end };
 }
 
 function headerText(source: ByteSource): { text: string; dataStart: number } {

@@ -4,22 +4,22 @@
 import type { Architecture, RopeScaling } from './architecture.js';
 
 export interface RopeTables {
-  /** [contextLength, headDim / 2], row-major. */
+  /** [positions, headDim / 2], row-major. */
   readonly cos: Float32Array;
   readonly sin: Float32Array;
 }
 
 /**
- * Tables for positions [0, contextLength). Of `dynamic` scaling they hold the frequencies that belong to a sequence of
- * contextLength, for every shorter one too: the tables cannot change while a sequence grows.
+ * Tables for positions [0, numPositions). Of `dynamic` scaling they hold the frequencies that belong to a sequence of
+ * arch.contextLength, for every shorter one too: the tables cannot change while a sequence grows, nor between training and serving.
  */
-export function ropeTables(arch: Architecture, contextLength: number): RopeTables {
-  const frequencies = ropeFrequencies(arch, contextLength);
+export function ropeTables(arch: Architecture, numPositions: number): RopeTables {
+  const frequencies = ropeFrequencies(arch, arch.contextLength);
   const gain = arch.ropeScaling?.type === 'yarn' ? arch.ropeScaling.attentionFactor : 1;
   const half = frequencies.length;
-  const cos = new Float32Array(contextLength * half);
-  const sin = new Float32Array(contextLength * half);
-  for (let position = 0, at = 0; position < contextLength; position++)
+  const cos = new Float32Array(numPositions * half);
+  const sin = new Float32Array(numPositions * half);
+  for (let position = 0, at = 0; position < numPositions; position++)
     for (let pair = 0; pair < half; pair++, at++) {
       const angle = position * frequencies[pair]!;
       cos[at] = gain * Math.cos(angle);
@@ -28,7 +28,7 @@ export function ropeTables(arch: Architecture, contextLength: number): RopeTable
   return { cos, sin };
 }
 
-/** Radians a position, for each of the headDim / 2 pairs. */
+/** Radians a position, for each of the headDim / 2 pairs; of `dynamic` scaling those of a sequence of `contextLength`. */
 export function ropeFrequencies(arch: Architecture, contextLength: number): Float64Array {
   const { headDim, ropeTheta, ropeScaling: scaling } = arch;
   switch (scaling?.type) {

@@ -1,8 +1,7 @@
 // Whole small GGUF models for tests: metadata of plain values, and tensors given by their row-major shape and bytes.
 
-import { TYPE_BY_ID } from '../../src/formats/ggml-types.js';
 import { type GgmlType, GGML_TYPES } from '../../src/formats/ggml-types.js';
-import { Bytes, ggufFile } from './format-files.js';
+import { type GgufEntry, ggufHeader } from '../../src/formats/gguf-writer.js';
 
 export interface GgufTensorInput {
   readonly type: GgmlType;
@@ -18,18 +17,13 @@ export function writeGguf(
   metadata: Readonly<Record<string, MetadataValue>>,
   tensors: Readonly<Record<string, GgufTensorInput>>,
 ): Uint8Array {
-  const data = new Bytes();
-  let offset = 0;
-  const entries = Object.entries(tensors).map(([name, { type, shape, bytes }]) => {
-    const entry = { name, ne: shape.toReversed(), type: idOf(type), offset };
-    data.raw(bytes).raw(new Uint8Array((32 - (bytes.length % 32)) % 32));
-    offset += Math.ceil(bytes.length / 32) * 32;
-    return entry;
-  });
-  const pairs = Object.entries(metadata).map(
-    ([key, value]) => [key, (bytes: Bytes) => writeValue(bytes, value)] as const,
-  );
-  return ggufFile({ pairs, tensors: entries, data: data.done() });
+  const entries = Object.entries(metadata).map(([key, value]) => [key, entryOf(value)] as const);
+  const named = Object.entries(tensors).map(([name, tensor]) => ({ name, ...tensor }));
+  const header = ggufHeader(Object.fromEntries(entries), named);
+  const file = new Uint8Array(header.size);
+  file.set(header.bytes);
+  for (const [index, { bytes }] of named.entries()) file.set(bytes, header.offsets[index]);
+  return file;
 }
 
 export function f32Tensor(shape: readonly number[], values: Float32Array): GgufTensorInput {
@@ -65,17 +59,9 @@ export function randomTensor(
   return { type, shape, bytes };
 }
 
-function idOf(type: GgmlType): number {
-  for (const [id, name] of TYPE_BY_ID) if (name === type) return id;
-  throw new Error(`${type} has no number`);
-}
-
-function writeValue(bytes: Bytes, value: MetadataValue): Bytes {
-  if (typeof value === 'string') return bytes.u32(8).text(value);
-  if (typeof value === 'boolean') return bytes.u32(7).u8(value ? 1 : 0);
-  if (typeof value === 'number') return bytes.u32(4).u32(value);
-  if ('f32' in value) return bytes.u32(6).f32(value.f32);
-  bytes.u32(9).u32(8).u64(value.length);
-  for (const item of value) bytes.text(item);
-  return bytes;
+function entryOf(value: MetadataValue): GgufEntry {
+  if (typeof value === 'string') return { type: 'string', value };
+  if (typeof value === 'boolean') return { type: 'bool', value };
+  if (typeof value === 'number') return { type: 'u32', value };
+  return 'f32' in value ? { type: 'f32', value: value.f32 } : { type: 'strings', value };
 }
