@@ -2,7 +2,17 @@
 // derived from it; where values come from and how they are checked is in cli/read-config.ts.
 import { availableParallelism } from 'node:os';
 
-export type Command = 'serve' | 'pull' | 'convert' | 'adapters' | 'chat' | 'bench' | 'train' | 'plan';
+export type Command =
+  | 'serve'
+  | 'pull'
+  | 'convert'
+  | 'adapters'
+  | 'chat'
+  | 'bench'
+  | 'train'
+  | 'plan'
+  | 'export'
+  | (typeof DATABASE_COMMANDS)[number];
 
 interface Common {
   readonly help: string;
@@ -40,6 +50,16 @@ export interface NamedPath {
 
 export const DEFAULT_URL = 'http://127.0.0.1:8080';
 
+/** They work on the data folder without a model or a server. */
+const DATABASE_COMMANDS = [
+  'keys create',
+  'keys list',
+  'keys rotate',
+  'keys revoke',
+  'tenants set',
+  'tenants list',
+] as const;
+
 /** In the order of --help. The key in kebab case is the flag and the file key; GRAFT_ and upper case is the environment name. */
 export const OPTIONS = {
   model: {
@@ -47,14 +67,14 @@ export const OPTIONS = {
     placeholder: 'MODEL',
     fallback: 'SmolLM2-135M-Instruct',
     help: 'the base: a catalog name, a folder of safetensors, a .gguf file, or a Hub id (owner/name, owner/name@revision, owner/name:file.gguf)',
-    commands: ['serve', 'bench'],
+    commands: ['serve', 'bench', 'export'],
   },
   weights: {
     kind: 'choice',
     choices: ['q4', 'q8', 'f32'],
     fallback: 'q4',
     help: "the base's weights: 4 bits (a GGUF's own 4-bit tensors stay exact), 8 bits, or 32-bit floats",
-    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan'],
+    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan', 'export'],
   },
   adapter: {
     kind: 'pairs',
@@ -95,6 +115,14 @@ export const OPTIONS = {
     fallbackWords: "the model's own, but at most 2048",
     commands: ['serve', 'bench'],
   },
+  ropeScaling: {
+    kind: 'text',
+    placeholder: 'TYPE:FACTOR',
+    fallback: null,
+    help: "stretch positions to reach beyond the base's window, as linear:2, dynamic:2, yarn:4 or llama3:8; `context` then says how much is used",
+    fallbackWords: "the checkpoint's own",
+    commands: ['serve', 'export'],
+  },
   prefillChunk: {
     kind: 'integer',
     min: 1,
@@ -116,7 +144,7 @@ export const OPTIONS = {
     placeholder: 'FOLDER',
     fallback: './data',
     help: 'where models, adapters and the registry are kept',
-    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan'],
+    commands: ['serve', 'pull', 'convert', 'bench', 'train', 'plan', 'export', ...DATABASE_COMMANDS],
   },
   threads: {
     kind: 'integer',
@@ -133,6 +161,52 @@ export const OPTIONS = {
     max: 1_048_576,
     fallback: 1_024,
     help: 'memory for loaded adapters, in MB; the least recently used go first, never one in use',
+    commands: ['serve'],
+  },
+  merge: {
+    kind: 'switch',
+    fallback: true,
+    help: 'while idle, merge the adapter that is asked for most into weights of its own; used only where checked and faster',
+    commands: ['serve'],
+  },
+  mergeIdleSeconds: {
+    kind: 'integer',
+    min: 1,
+    max: 86_400,
+    fallback: 60,
+    help: 'seconds without a request before a merge begins; a request stops it',
+    commands: ['serve'],
+  },
+  mergeMaxKl: {
+    kind: 'integer',
+    min: 0,
+    max: 1_000,
+    fallback: 10,
+    help: 'largest drift of merged weights: mean KL divergence from the unmerged path on probe prompts, in thousandths of a nat',
+    commands: ['serve'],
+  },
+  mergeMinTop1: {
+    kind: 'integer',
+    min: 0,
+    max: 100,
+    fallback: 99,
+    help: 'least agreement of merged weights on the most likely token, in percent of the probe positions that are clear of noise',
+    commands: ['serve'],
+  },
+  mergeFreeMb: {
+    kind: 'integer',
+    min: 0,
+    max: 1_048_576,
+    fallback: 512,
+    help: 'memory that must be free, in MB; with less, nothing is merged and merged weights are dropped',
+    commands: ['serve'],
+  },
+  adapterVersions: {
+    kind: 'integer',
+    min: 1,
+    max: 1_000,
+    fallback: 5,
+    help: 'versions of an adapter that are kept, the current one counted; those that an alias names are kept beyond it',
     commands: ['serve'],
   },
   maxUploadMb: {
@@ -194,6 +268,14 @@ export const OPTIONS = {
     help: 'share of the time, in percent, in which a training job goes on all the same while requests run; 0 stops it then',
     commands: ['serve'],
   },
+  trainKeepDays: {
+    kind: 'integer',
+    min: 0,
+    max: 36_500,
+    fallback: 30,
+    help: 'days that the folder of an ended training job is kept: checkpoints that are not served, and logs; the result of a full fine-tuning always stays',
+    commands: ['serve'],
+  },
   logLevel: {
     kind: 'choice',
     choices: ['error', 'warn', 'info', 'debug'],
@@ -226,12 +308,165 @@ export const OPTIONS = {
     fallbackWords: 'no report',
     commands: ['convert'],
   },
+  merged: {
+    kind: 'switch',
+    fallback: false,
+    bare: true,
+    help: 'write the base with the adapter merged into its weights, rather than the adapter as it is stored',
+    commands: ['export'],
+  },
+  exportFormat: {
+    kind: 'choice',
+    choices: ['safetensors', 'gguf'],
+    fallback: 'safetensors',
+    flag: 'format',
+    help: 'of a merged export: a folder for transformers, or a file for llama.cpp',
+    commands: ['export'],
+  },
+  exportType: {
+    kind: 'choice',
+    choices: ['f32', 'f16', 'bf16', 'q8_0'],
+    fallback: 'f32',
+    flag: 'type',
+    help: 'numbers of a merged export; f32 keeps them as they are merged, q8_0 is for gguf alone',
+    commands: ['export'],
+  },
+  exportOut: {
+    kind: 'path',
+    placeholder: 'PATH',
+    fallback: null,
+    flag: 'out',
+    help: 'the new folder, or the new .gguf file',
+    fallbackWords: 'none; it must be given',
+    commands: ['export'],
+  },
   url: {
     kind: 'text',
     placeholder: 'URL',
     fallback: DEFAULT_URL,
     help: 'the running server',
     commands: ['adapters', 'chat'],
+  },
+  apiKey: {
+    kind: 'text',
+    placeholder: 'KEY',
+    fallback: null,
+    help: 'the key that the server asks for; better given in the environment, where others do not see it',
+    fallbackWords: 'none',
+    commands: ['adapters', 'chat', 'bench'],
+  },
+  keyTenant: {
+    kind: 'text',
+    placeholder: 'TENANT',
+    fallback: 'default',
+    flag: 'tenant',
+    help: 'whose key it is',
+    commands: ['keys create'],
+  },
+  keyName: {
+    kind: 'text',
+    placeholder: 'TEXT',
+    fallback: null,
+    flag: 'name',
+    help: 'what it is for, for people',
+    fallbackWords: 'none',
+    commands: ['keys create'],
+  },
+  keyScopes: {
+    kind: 'text',
+    placeholder: 'SCOPE,...',
+    fallback: 'chat',
+    flag: 'scopes',
+    help: 'what it may do: chat (generate), adapters (upload and delete), train (files and jobs), admin (everything of every tenant); with commas between them',
+    commands: ['keys create'],
+  },
+  keyExpiresDays: {
+    kind: 'integer',
+    min: 1,
+    max: 36_500,
+    fallback: null,
+    flag: 'expires-days',
+    help: 'days until it is refused',
+    fallbackWords: 'never',
+    commands: ['keys create'],
+  },
+  keyListTenant: {
+    kind: 'text',
+    placeholder: 'TENANT',
+    fallback: null,
+    flag: 'tenant',
+    help: 'only the keys of this tenant',
+    fallbackWords: 'all',
+    commands: ['keys list'],
+  },
+  keyOverlapMinutes: {
+    kind: 'integer',
+    min: 0,
+    max: 527_040,
+    fallback: 60,
+    flag: 'overlap-minutes',
+    help: 'how long the old key is accepted beside the new one',
+    commands: ['keys rotate'],
+  },
+  tenantRequestsPerMinute: {
+    kind: 'integer',
+    min: -1,
+    max: 1_000_000_000,
+    fallback: null,
+    flag: 'requests-per-minute',
+    help: 'rate limit of generation requests; -1 lifts it',
+    fallbackWords: 'stays as it is',
+    commands: ['tenants set'],
+  },
+  tenantTokensPerMinute: {
+    kind: 'integer',
+    min: -1,
+    max: 1_000_000_000_000,
+    fallback: null,
+    flag: 'tokens-per-minute',
+    help: 'rate limit of prompt and completion tokens; -1 lifts it',
+    fallbackWords: 'stays as it is',
+    commands: ['tenants set'],
+  },
+  tenantMaxAdapters: {
+    kind: 'integer',
+    min: -1,
+    max: 1_000_000_000,
+    fallback: null,
+    flag: 'max-adapters',
+    help: 'adapters that it may have; -1 lifts the quota',
+    fallbackWords: 'stays as it is',
+    commands: ['tenants set'],
+  },
+  tenantMaxMb: {
+    kind: 'integer',
+    min: -1,
+    max: 1_000_000_000,
+    fallback: null,
+    flag: 'max-mb',
+    help: 'MB of adapters and files that it may store; -1 lifts the quota',
+    fallbackWords: 'stays as it is',
+    commands: ['tenants set'],
+  },
+  tenantMaxJobs: {
+    kind: 'integer',
+    min: -1,
+    max: 1_000_000_000,
+    fallback: null,
+    flag: 'max-jobs',
+    help: 'jobs that have not ended, that it may have at once; -1 lifts the quota',
+    fallbackWords: 'stays as it is',
+    commands: ['tenants set'],
+  },
+  tenantPriority: {
+    kind: 'integer',
+    min: -1_000,
+    max: 1_000,
+    fallback: null,
+    flag: 'priority',
+    help: 'of its requests for a slot: higher goes first',
+    fallbackWords: 'stays as it is, 0 at first',
+    commands: ['tenants set'],
   },
   chatModel: {
     kind: 'text',
@@ -286,6 +521,20 @@ export const OPTIONS = {
     choices: ['lora', 'model'],
     fallback: 'lora',
     help: "how the peer is told the adapter: llama.cpp's `lora` field with ids 0 to 7, or models of its own, the base and then 8 adapters in its /v1/models",
+    commands: ['bench'],
+  },
+  merging: {
+    kind: 'switch',
+    fallback: false,
+    bare: true,
+    help: 'instead of the tables: how long each form of merged weights takes to make, what it takes, drifts and gains',
+    commands: ['bench'],
+  },
+  tenants: {
+    kind: 'switch',
+    fallback: false,
+    bare: true,
+    help: 'instead of the tables: 20 tenants with 100 adapters (20 with --quick), one tenant greedy, in a data folder of their own',
     commands: ['bench'],
   },
   soak: {

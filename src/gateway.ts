@@ -1,16 +1,27 @@
-// The server over an open engine: adapters, training, routes, and the port they are on.
+// The server over an open engine: adapters, tenants, training, routes, and the port they are on.
+import { isIPv4 } from 'node:net';
 import { Gauge, Registry } from 'prom-client';
 import { adapterFiles, hashAdapter } from './adapters/adapter-files.js';
 import { readAdapterFolder } from './adapters/adapter-folder.js';
 import { adapterBase } from './adapters/base.js';
+import { isCurrentVersion } from './adapters/merging/current-version.js';
+import { probePrompts } from './adapters/merging/probe-prompts.js';
+import type { ProbeText } from './adapters/merging/probe-texts.js';
 import { createPacer } from './adapters/pacer.js';
 import { createAdapterService, type LocalAdapterService } from './adapters/service.js';
 import type { Config } from './config.js';
+import { openMerging, type OpenMerging } from './engine/merging/open-merging.js';
+import { startMergeProcess } from './engine/merging/merge-process.js';
 import type { OpenEngine } from './engine/open-engine.js';
 import { GatewayError } from './errors.js';
 import type { ArchiveLimits } from './formats/archive.js';
 import type { Artifact } from './model/artifact-reader.js';
 import { createApp, type Listener, type Logger, sampleAdapter, serve } from './server/index.js';
+import type { CheckQuota } from './tenants/check-quota.js';
+import { createQuotaCheck, type Holder } from './tenants/quotas.js';
+import { openTenants, type TenantService } from './tenants/service.js';
+import type { TenantDatabase } from './tenants/tables.js';
+import { DEFAULT_TENANT } from './tenants/types.js';
 import type { TextTokenizer } from './tokenizer/types.js';
 import { createTrainingService } from './train/jobs/service.js';
 import type { TrainingDatabase } from './train/jobs/tables.js';
@@ -38,26 +49,52 @@ export interface Gateway {
 }
 
 const MB = 2 ** 20;
+const DAY_MS = 24 * 60 * 60_000;
 const MAX_ADAPTER_FILES = 64;
+/** Rows of the steps by which merged weights are timed. */
+const MERGE_ROW_COUNTS: readonly number[] = [1, 8, 16];
 
 /** Listens on return. Owns the engine from then on. */
 export async function startGateway(parts: GatewayParts): Promise<Gateway> {
   const { artifact, config, engine, tokenizer, ui } = parts;
   const logger = createLogger(config.logLevel, ui);
+  // Adapters and jobs ask for quotas, which ask them in turn what is there.
+  const holders: Holder[] = [];
+  const checkQuota = createQuotaCheck((tenant) => tenants.access.tenant(tenant)?.quotas ?? null, holders);
   const adapters = await createAdapterService({
     dataDir: config.dataDir,
     base: adapterBase(artifact, tokenizer.chatTemplateHash),
     cacheBytes: config.adapterCacheMb * MB,
+    keptVersions: config.adapterVersions,
+    checkQuota,
     runPrompt: (embeddings) => engine.engine.computePrefix(embeddings),
   });
+  holders.push(async (tenant) => {
+    const { numAdapters, sizeBytes } = await adapters.holdings(tenant);
+    return { adapters: numAdapters, bytes: sizeBytes };
+  });
+  const tenants = await openTenants({
+    // The schema of its own tables, on the same connection.
+    database: adapters.database as unknown as TenantDatabase,
+    clock: Date.now,
+    onUsageFailure: (error) => logger.error('the usage of tenants was not written', { error }),
+  });
+  await checkHost(config.host, tenants, logger);
   for (const { name, path } of config.adapter) await registerFolder(adapters, name, path);
-  const training = await openTraining(parts, adapters, logger);
+  const training = await openTraining(parts, adapters, logger, checkQuota);
+  holders.push(async (tenant) => {
+    const { numJobs, sizeBytes } = await training.holdings(tenant);
+    return { jobs: numJobs, bytes: sizeBytes };
+  });
+  const merging = config.merge ? openConfiguredMerging(parts, adapters, logger) : null;
   const app = createApp({
     engine: engine.engine,
+    merging: merging?.controller ?? null,
     tokenizer,
     adapters,
     training,
-    base: baseDescription(artifact),
+    tenants,
+    base: baseDescription(artifact, config),
     readArchive: async (bytes, filename) => {
       const { readArchive } = await import('./formats/archive.js');
       return readArchive(bytes, filename, archiveLimits(config));
@@ -65,6 +102,7 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
     readAdapterFolder,
     metricsRegistry: createMetricsRegistry(engine),
     clock: Date.now,
+    random: Math.random,
     limits: { maxUploadBytes: config.maxUploadMb * MB },
     runtimeLora: runtimeLora(config),
     isReady: () => true,
@@ -75,16 +113,60 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
     url: listener.url,
     close: async () => {
       await Promise.all([training.close(), listener.close()]);
+      await merging?.close();
       await engine.dispose();
+      await tenants.close();
       await adapters.dispose();
     },
   };
+}
+
+function openConfiguredMerging(
+  { artifact, config, engine, tokenizer }: GatewayParts,
+  { database }: LocalAdapterService,
+  logger: Logger,
+): OpenMerging {
+  const { architecture, baseHash } = artifact.manifest;
+  return openMerging(engine, {
+    artifactFolder: artifact.folder,
+    settings: {
+      idleMs: config.mergeIdleSeconds * 1000,
+      bounds: { maxMeanKl: config.mergeMaxKl / 1000, minTop1: config.mergeMinTop1 / 100 },
+      minFreeBytes: config.mergeFreeMb * MB,
+    },
+    order: () => ({
+      artifactFolder: artifact.folder,
+      architecture,
+      ...probePrompts((text) => encodeProbe(tokenizer, text), engine.engine.contextLength - 1),
+      threads: config.threads,
+      rowCounts: MERGE_ROW_COUNTS.filter((rows) => rows <= config.slots),
+    }),
+    startMerge: startMergeProcess,
+    isRegistered: (hash) => isCurrentVersion(database, baseHash, hash),
+    freeBytes: () => process.availableMemory(),
+    clock: Date.now,
+    log: (message, fields) => logger.info(message, fields),
+  });
+}
+
+/** As a chat where the base has a template for one that takes it. */
+function encodeProbe(tokenizer: TextTokenizer, { question, answer }: ProbeText): readonly number[] {
+  try {
+    return tokenizer.encodeChat([
+      { role: 'user', content: question },
+      { role: 'assistant', content: answer },
+    ]);
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    return tokenizer.encode(`${question}\n${answer}`);
+  }
 }
 
 function openTraining(
   { artifact, config, engine: { engine }, tokenizer, runModule }: GatewayParts,
   adapters: LocalAdapterService,
   logger: Logger,
+  checkQuota: CheckQuota,
 ): Promise<TrainingService> {
   const base = adapterBase(artifact, tokenizer.chatTemplateHash);
   const runPrompt: typeof engine.computePrefix = (embeddings) => engine.computePrefix(embeddings);
@@ -99,7 +181,9 @@ function openTraining(
       contextLength: artifact.manifest.architecture.contextLength,
     },
     adapters,
+    checkQuota,
     threads: config.trainThreads,
+    keepFoldersMs: config.trainKeepDays * DAY_MS,
     yielding: { isOn: config.trainYield, minShare: config.trainMinShare / 100 },
     isBusy: () => {
       const { numRunning, numWaiting } = engine.stats();
@@ -111,6 +195,24 @@ function openTraining(
     clock: Date.now,
     log: logger,
   });
+}
+
+/** Without keys everybody who reaches the server may do everything. Throws invalid_config where others than this machine would reach it. */
+async function checkHost(host: string, { access }: TenantService, logger: Logger): Promise<void> {
+  if (!(await access.isOpen())) return;
+  if (!isLoopback(host))
+    throw new GatewayError(
+      'invalid_config',
+      `Expected \`host\` to be this machine's loopback (127.0.0.1, ::1 or localhost) while there is no API key, got \`${host}\`: make one with \`graft keys create --scopes admin\` on the same data folder first`,
+      { param: 'host' },
+    );
+  logger.warn(
+    `no API key exists: listening on ${host} only, and whoever is on this machine may do everything; \`graft keys create\` makes one`,
+  );
+}
+
+function isLoopback(host: string): boolean {
+  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 /** Lets go of a job that has begun where the address cannot be taken. */
@@ -143,19 +245,22 @@ function createMetricsRegistry(open: OpenEngine): Registry {
   return registry;
 }
 
+/** The operator's own: of the default tenant, and for all to use. */
 async function registerFolder(adapters: LocalAdapterService, name: string, path: string): Promise<void> {
   try {
     const files = await readAdapterFolder(path);
-    const current = await adapters.get(name);
+    const own = adapters.of(DEFAULT_TENANT);
+    const current = await own.get(name);
     if (current?.hash !== (await hashAdapter(adapterFiles(files), createPacer())))
-      await adapters.register(name, files);
+      await own.register(name, files);
+    await adapters.publish(name);
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error;
     throw new GatewayError(error.code, `--adapter ${name}=${path}: ${error.message}`, { cause: error });
   }
 }
 
-function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0]['base'] {
+function baseDescription({ manifest }: Artifact, config: Config): Parameters<typeof createApp>[0]['base'] {
   const { name, baseHash, source, weights, architecture, createdAt } = manifest;
   const { contextLength } = architecture;
   return {
@@ -164,6 +269,7 @@ function baseDescription({ manifest }: Artifact): Parameters<typeof createApp>[0
     source,
     weights,
     contextLength,
+    ropeScaling: config.ropeScaling === null ? null : architecture.ropeScaling,
     createdAt: Math.floor(Date.parse(createdAt) / 1000),
   };
 }

@@ -1,8 +1,8 @@
 // The composition root: a model made ready, and an engine over it. What a server has beside the engine is in gateway.ts.
 import { createHash } from 'node:crypto';
-import { existsSync, statSync } from 'node:fs';
+import { existsSync, realpathSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { adapterBase } from './adapters/base.js';
 import type { OpenModel } from './cli/serve.js';
 import type { Config } from './config.js';
@@ -11,6 +11,7 @@ import { GatewayError } from './errors.js';
 import type { Gateway, Ui } from './gateway.js';
 import { openArtifact, type Artifact } from './model/artifact-reader.js';
 import { resolveModelSource, type ModelSource } from './model/hub.js';
+import { originalWindow, withRopeScaling } from './model/rope-choice.js';
 import { openTokenizer } from './tokenizer/open-tokenizer.js';
 
 const DEFAULT_CONTEXT = 2048;
@@ -18,7 +19,7 @@ const PREFIX_CACHE_BYTES = 256 * 2 ** 20;
 
 /** Listens on return. `runModule` is the URL of a module that exports runTraining, in place of the trainer. */
 export async function startServer(config: Config, ui: Ui, runModule: string | null = null): Promise<Gateway> {
-  const artifact = openArtifact(await prepareModel(config, ui));
+  const artifact = withRopeScaling(openArtifact(await prepareModel(config, ui)), config.ropeScaling);
   // The gateway's modules are many: they are read while the engine's session loads on a thread of its own.
   const [engine, { startGateway }] = await Promise.all([
     openConfiguredEngine(artifact, config),
@@ -84,7 +85,9 @@ async function artifactName(source: ModelSource, weights: string): Promise<strin
     source.kind === 'gguf'
       ? [source.path]
       : (await readdir(source.path)).toSorted().map((file) => join(source.path, file));
-  const stamps = paths.map((path) => `${path} ${statSync(path).size} ${statSync(path).mtimeMs}`);
+  // Another way to the same folder is the same model.
+  const realPath = (path: string): string => join(realpathSync(dirname(path)), basename(path));
+  const stamps = paths.map((path) => `${realPath(path)} ${statSync(path).size} ${statSync(path).mtimeMs}`);
   const key = createHash('sha256').update(stamps.join('\n')).digest('hex').slice(0, 12);
   return `${source.name.replaceAll(/[^\w.-]/g, '_')}-${weights}-${key}`;
 }
@@ -105,14 +108,15 @@ function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenE
   });
 }
 
-/** Dynamic rope scaling is made to reach further than the checkpoint's own length; nothing else is. */
+/** A checkpoint's own dynamic scaling is made to reach further than its length; nothing else is. */
 function contextOf({ manifest }: Artifact, asked: number | null): number {
   const { contextLength, ropeScaling } = manifest.architecture;
+  const isOpen = ropeScaling?.type === 'dynamic' && contextLength === originalWindow(manifest.architecture);
   if (asked === null) return Math.min(DEFAULT_CONTEXT, contextLength);
-  if (asked > contextLength && ropeScaling?.type !== 'dynamic')
+  if (asked > contextLength && !isOpen)
     throw new GatewayError(
       'invalid_config',
-      `Expected \`context\` to be at most ${contextLength}, what ${manifest.name} was made for, got ${asked}.`,
+      `Expected \`context\` to be at most ${contextLength}, what ${manifest.name} was made for, got ${asked}; \`rope-scaling\` reaches further.`,
       { param: 'context' },
     );
   return asked;

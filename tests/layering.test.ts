@@ -8,12 +8,13 @@ const src = join(import.meta.dirname, '..', 'src');
 
 /** folder -> folders it may import; `type:` marks those of which only types. Itself and errors.ts always; main.ts, gateway.ts, cli.ts and cli/ may import all. */
 const ALLOWED: Record<string, readonly string[]> = {
-  server: ['type:engine', 'adapters', 'tokenizer', 'type:train'],
-  train: ['data', 'adapters', 'model', 'graph', 'runtime', 'formats', 'tokenizer'],
+  server: ['type:engine', 'adapters', 'tokenizer', 'type:train', 'tenants'],
+  train: ['data', 'adapters', 'model', 'graph', 'runtime', 'formats', 'tokenizer', 'tenants'],
   data: ['type:tokenizer', 'formats'],
   engine: ['runtime', 'adapters', 'model'],
-  adapters: ['model', 'graph', 'formats'],
+  adapters: ['model', 'graph', 'formats', 'tenants'],
   model: ['graph', 'runtime', 'formats'],
+  tenants: [],
   graph: [],
   formats: [],
   tokenizer: [],

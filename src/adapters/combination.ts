@@ -40,14 +40,20 @@ export function inOrder(parts: readonly CombinationPart[]): readonly Combination
   );
 }
 
-/** What people see of it; its hash is made of the parts' hashes and scales. The parts are in order. */
-export function combinationInfo(parts: readonly CombinationPart[]): AdapterInfo {
-  const infos = parts.map((part) => part.info);
+/** Made of the parts' hashes and scales. The parts are in order. */
+export function combinationHash(parts: readonly CombinationPart[]): string {
   const identity = JSON.stringify(parts.map(({ info, scale }) => [info.hash, scale]));
+  return createHash('sha256').update(`combination\0${identity}`).digest('hex');
+}
+
+/** What people see of it. The parts are in order. */
+export function combinationInfo(parts: readonly CombinationPart[], owner: string): AdapterInfo {
+  const infos = parts.map((part) => part.info);
   return {
     name: parts.map(({ info, scale }) => `${info.name}*${scale}`).join('+'),
+    owner,
     version: 1,
-    hash: createHash('sha256').update(`combination\0${identity}`).digest('hex'),
+    hash: combinationHash(parts),
     peftType: 'LORA',
     servedAs: 'lora',
     rank: infos.reduce((sum, info) => sum + (info.rank ?? 0), 0),

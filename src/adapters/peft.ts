@@ -16,6 +16,7 @@ import { planLycoris } from './peft-lycoris.js';
 import { readPrefix, readPrompt } from './peft-prompt.js';
 import { openPeftTensors, type PeftTensors } from './peft-tensors.js';
 import { baseMismatch } from './refusal.js';
+import { checkRopeOrigin } from './rope-origin.js';
 import { buildLayers, projectionsOf, type SitePlan } from './site-plan.js';
 import type {
   AdapterInfo,
@@ -123,6 +124,7 @@ function checkOrigin({ metadata }: PeftTensors, base: AdapterBase): void {
       `${WEIGHTS_FILE} was made for the base with hash ${baseHash}, ${base.name} has ${base.baseHash}; serve that base, or train again`,
       BASE_HASH_METADATA,
     );
+  checkRopeOrigin(metadata, base);
   const template = metadata.get(CHAT_TEMPLATE_METADATA);
   if (template === undefined || base.chatTemplateHash === undefined || template === base.chatTemplateHash)
     return;

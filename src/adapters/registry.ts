@@ -1,112 +1,161 @@
-// Which names are registered, in SQLite (<dataDir>/registry.db): every registration is a row, the newest under a name is current.
-// Names belong to a base: adapters of another base are kept, but not seen. Rows only: files are the store's.
+// Which adapters are registered: every version a row, one of them current for each tenant and name. Rows only: files are the store's.
+// Every call names the tenant whose rows it is about; who may call it for whom is decided above.
 
-import Database from 'libsql';
-import { type Kysely, Kysely as KyselyDatabase, Migrator, type Selectable, SqliteDialect } from 'kysely';
-import { migrations } from './registry-migrations.js';
+import type { Selectable } from 'kysely';
+import type { AdapterHoldings } from './protocol.js';
+import type { RegistryDatabase, RegistrySchema } from './registry-tables.js';
 import type { AdapterInfo } from './types.js';
 
-interface AdapterTable {
-  base_hash: string;
-  name: string;
-  version: number;
-  hash: string;
-  /** The rest of AdapterInfo, as JSON. */
-  info: string;
-  /** Unix seconds. */
-  created_at: number;
-  /** 1 for the newest version of the name, else 0. */
-  current: number;
-}
-export interface RegistrySchema {
-  adapters: AdapterTable;
+/** `name` is the plain one. */
+export type NewAdapter = Omit<AdapterInfo, 'version'>;
+
+export interface AdapterVersion {
+  readonly info: AdapterInfo;
+  readonly isCurrent: boolean;
 }
 
-export type NewAdapter = Omit<AdapterInfo, 'version'>;
+export interface VersionLimit {
+  /** Versions of a name that are kept. */
+  readonly numKept: number;
+  /** Versions that are kept beyond it. */
+  readonly exempt: ReadonlySet<number>;
+}
 
 export interface AdapterRegistry {
   /** Current versions, by name. */
-  list(): Promise<readonly AdapterInfo[]>;
-  get(name: string): Promise<AdapterInfo | null>;
-  /** Adds the next version and makes it current. Durable on return. `superseded` is the hash that the name had before. */
-  add(adapter: NewAdapter): Promise<{ readonly info: AdapterInfo; readonly superseded: string | null }>;
-  /** Removes the name and all its versions; the hash it had, or null where it was not registered. Durable on return. */
-  remove(name: string): Promise<string | null>;
-  /** Names of the bases other than this for which the name is registered. */
-  otherBases(name: string): Promise<readonly string[]>;
-  /** Hashes of the current versions, of all bases. */
+  list(tenant: string): Promise<readonly AdapterInfo[]>;
+  /** A version; null is the current one. */
+  find(tenant: string, name: string, version: number | null): Promise<AdapterInfo | null>;
+  /** Newest first. */
+  versions(tenant: string, name: string): Promise<readonly AdapterVersion[]>;
+  /** Adds the next version, makes it current, and drops the oldest beyond the limit; their hashes. Durable on return. */
+  add(
+    adapter: NewAdapter,
+    limit: VersionLimit,
+  ): Promise<{ readonly info: AdapterInfo; readonly dropped: readonly string[] }>;
+  /** False where the name has no such version. Durable on return. */
+  makeCurrent(tenant: string, name: string, version: number): Promise<boolean>;
+  /** Removes the name, all its versions and whom it was shared with; the versions' hashes. Durable on return. */
+  remove(tenant: string, name: string): Promise<readonly string[]>;
+  /** Names of the bases other than this for which the tenant has the name. */
+  otherBases(tenant: string, name: string): Promise<readonly string[]>;
+  /** Names and bytes of a tenant, all versions and bases counted. */
+  holdings(tenant: string): Promise<AdapterHoldings>;
+  /** Hashes of all versions of all tenants and bases. */
   usedHashes(): Promise<ReadonlySet<string>>;
-  /** The connection, for other tables in the same file: a second one would wait for this one's transactions, and block the thread. */
-  readonly database: Kysely<RegistrySchema>;
-  close(): Promise<void>;
 }
 
-/** Opens the database, creating and migrating it as needed. */
-export async function openRegistry(path: string, baseHash: string): Promise<AdapterRegistry> {
-  const database = new Database(path);
-  database.pragma('journal_mode = WAL');
-  database.pragma('synchronous = FULL');
-  database.pragma('busy_timeout = 5000');
-  const db = new KyselyDatabase<RegistrySchema>({ dialect: new SqliteDialect({ database }) });
-  await migrate(db);
-  const current = () =>
-    db.selectFrom('adapters').selectAll().where('base_hash', '=', baseHash).where('current', '=', 1);
+/** SQLite wants a limit beside an offset. */
+const MAX_DROPPED = 1_000;
+
+export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterRegistry {
+  const rows = (tenant: string) =>
+    db.selectFrom('adapters').selectAll().where('base_hash', '=', baseHash).where('tenant', '=', tenant);
 
   return {
-    database: db,
-    async list() {
-      return (await current().orderBy('name').execute()).map(toInfo);
+    async list(tenant) {
+      return (await rows(tenant).where('current', '=', 1).orderBy('name').execute()).map(toInfo);
     },
-    async get(name) {
-      const row = await current().where('name', '=', name).executeTakeFirst();
+    async find(tenant, name, version) {
+      const named = rows(tenant).where('name', '=', name);
+      const one = version === null ? named.where('current', '=', 1) : named.where('version', '=', version);
+      const row = await one.executeTakeFirst();
       return row === undefined ? null : toInfo(row);
     },
-    async add(adapter) {
-      return db.transaction().execute(async (transaction) => addVersion(transaction, baseHash, adapter));
+    async versions(tenant, name) {
+      const found = await rows(tenant).where('name', '=', name).orderBy('version', 'desc').execute();
+      return found.map((row) => ({ info: toInfo(row), isCurrent: row.current === 1 }));
     },
-    async remove(name) {
-      const rows = await db
-        .deleteFrom('adapters')
-        .where('base_hash', '=', baseHash)
-        .where('name', '=', name)
-        .returning(['hash', 'current'])
-        .execute();
-      return rows.find((row) => row.current === 1)?.hash ?? null;
-    },
-    async otherBases(name) {
-      const rows = await db
+    add: (adapter, limit) =>
+      db.transaction().execute(async (transaction) => {
+        const info = await addVersion(transaction, baseHash, adapter);
+        const dropped = await dropOldest(transaction, baseHash, info, limit);
+        return { info, dropped };
+      }),
+    makeCurrent: (tenant, name, version) =>
+      db.transaction().execute(async (transaction) => {
+        const ofName = () => named(transaction, baseHash, tenant, name);
+        // The other one goes first: there is never a second current version.
+        await ofName()
+          .set({ current: 0 })
+          .where('current', '=', 1)
+          .where((where) =>
+            where.exists(rows(tenant).where('name', '=', name).where('version', '=', version)),
+          )
+          .execute();
+        const row = await ofName()
+          .set({ current: 1 })
+          .where('version', '=', version)
+          .returning('version')
+          .executeTakeFirst();
+        return row !== undefined;
+      }),
+    remove: (tenant, name) =>
+      db.transaction().execute(async (transaction) => {
+        const removed = await transaction
+          .deleteFrom('adapters')
+          .where('base_hash', '=', baseHash)
+          .where('tenant', '=', tenant)
+          .where('name', '=', name)
+          .returning('hash')
+          .execute();
+        await transaction
+          .deleteFrom('adapter_shares')
+          .where('base_hash', '=', baseHash)
+          .where('owner', '=', tenant)
+          .where('name', '=', name)
+          .execute();
+        return removed.map((row) => row.hash);
+      }),
+    async otherBases(tenant, name) {
+      const found = await db
         .selectFrom('adapters')
         .selectAll()
+        .where('tenant', '=', tenant)
         .where('name', '=', name)
         .where('current', '=', 1)
         .where('base_hash', '!=', baseHash)
         .execute();
-      return rows.map((row) => toInfo(row).base);
+      return found.map((row) => toInfo(row).base);
+    },
+    async holdings(tenant) {
+      const found = await db.selectFrom('adapters').selectAll().where('tenant', '=', tenant).execute();
+      return {
+        numAdapters: found.filter((row) => row.current === 1).length,
+        sizeBytes: found.reduce((sum, row) => sum + toInfo(row).sizeBytes, 0),
+      };
     },
     async usedHashes() {
-      const rows = await db.selectFrom('adapters').select('hash').where('current', '=', 1).execute();
-      return new Set(rows.map((row) => row.hash));
+      const found = await db.selectFrom('adapters').select('hash').distinct().execute();
+      return new Set(found.map((row) => row.hash));
     },
-    close: () => db.destroy(),
   };
 }
 
-async function addVersion(db: Kysely<RegistrySchema>, baseHash: string, adapter: NewAdapter) {
-  const { name, hash, createdAt, ...rest } = adapter;
-  // The write comes first: it takes the lock, so that nobody else can give out the same version.
-  const before = await db
+const named = (db: RegistryDatabase, baseHash: string, tenant: string, name: string) =>
+  db
     .updateTable('adapters')
-    .set({ current: 0 })
     .where('base_hash', '=', baseHash)
+    .where('tenant', '=', tenant)
+    .where('name', '=', name);
+
+async function addVersion(db: RegistryDatabase, baseHash: string, adapter: NewAdapter): Promise<AdapterInfo> {
+  const { owner, name, hash, createdAt, ...rest } = adapter;
+  // The write comes first: it takes the lock, so that nobody else can give out the same version.
+  await named(db, baseHash, owner, name).set({ current: 0 }).where('current', '=', 1).execute();
+  const newest = await db
+    .selectFrom('adapters')
+    .select((column) => column.fn.max('version').as('version'))
+    .where('base_hash', '=', baseHash)
+    .where('tenant', '=', owner)
     .where('name', '=', name)
-    .where('current', '=', 1)
-    .returning(['version', 'hash'])
     .executeTakeFirst();
-  const version = (before?.version ?? 0) + 1;
+  const version = (newest?.version ?? 0) + 1;
   await db
     .insertInto('adapters')
     .values({
       base_hash: baseHash,
+      tenant: owner,
       name,
       version,
       hash,
@@ -115,17 +164,39 @@ async function addVersion(db: Kysely<RegistrySchema>, baseHash: string, adapter:
       current: 1,
     })
     .execute();
-  return { info: { ...adapter, version }, superseded: before?.hash ?? null };
+  return { ...adapter, version };
 }
 
-function toInfo(row: Selectable<AdapterTable>): AdapterInfo {
+/** Hashes of the versions that were dropped. */
+async function dropOldest(
+  db: RegistryDatabase,
+  baseHash: string,
+  { owner, name }: AdapterInfo,
+  { numKept, exempt }: VersionLimit,
+): Promise<readonly string[]> {
+  const ofName = db
+    .selectFrom('adapters')
+    .select('version')
+    .where('base_hash', '=', baseHash)
+    .where('tenant', '=', owner)
+    .where('name', '=', name);
+  const old = await ofName.orderBy('version', 'desc').offset(numKept).limit(MAX_DROPPED).execute();
+  const versions = old.map((row) => row.version).filter((version) => !exempt.has(version));
+  if (versions.length === 0) return [];
+  const dropped = await db
+    .deleteFrom('adapters')
+    .where('base_hash', '=', baseHash)
+    .where('tenant', '=', owner)
+    .where('name', '=', name)
+    .where('version', 'in', versions)
+    .returning('hash')
+    .execute();
+  return dropped.map((row) => row.hash);
+}
+
+function toInfo(row: Selectable<RegistrySchema['adapters']>): AdapterInfo {
   // Written by addVersion and by nobody else.
-  const rest: Omit<AdapterInfo, 'name' | 'version' | 'hash' | 'createdAt'> = JSON.parse(row.info);
-  return { ...rest, name: row.name, version: row.version, hash: row.hash, createdAt: row.created_at };
-}
-
-async function migrate(db: Kysely<RegistrySchema>): Promise<void> {
-  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations()) } });
-  const { error } = await migrator.migrateToLatest();
-  if (error !== undefined) throw error;
+  const rest: Omit<AdapterInfo, 'owner' | 'name' | 'version' | 'hash' | 'createdAt'> = JSON.parse(row.info);
+  const { tenant: owner, name, version, hash, created_at: createdAt } = row;
+  return { ...rest, owner, name, version, hash, createdAt };
 }

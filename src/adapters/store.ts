@@ -46,14 +46,15 @@ export async function openStore(folder: string): Promise<AdapterStore> {
   }
 
   async function put(hash: string, files: AdapterFiles): Promise<void> {
-    const stored = await read(hash);
-    if (stored !== null && isSame(stored, files)) return;
     const fresh = temporary();
     try {
+      // Written even where the same is stored: how long an upload takes must not tell whether somebody else has it.
       await mkdir(fresh);
       await writeFile(join(fresh, CONFIG_FILE), files.config);
       await writeFile(join(fresh, WEIGHTS_FILE), files.weights);
       await syncFolder(fresh);
+      const stored = await read(hash);
+      if (stored !== null && isSame(stored, files)) return await rm(fresh, { recursive: true });
       await discard(hash);
       await renameDurably(fresh, pathOf(hash));
     } catch (error) {

@@ -1,4 +1,5 @@
-// What a loaded adapter is to the engine: plain typed arrays under a content hash. No files, no names, no tenants.
+// What a loaded adapter is to the engine: plain typed arrays under a content hash, without files, names and tenants. And what people see of
+// a registered one.
 
 import type { Projection } from '../model/architecture.js';
 import type { BottleneckPlace } from '../model/bottleneck-nodes.js';
@@ -84,7 +85,10 @@ export interface PromptEmbeddings {
 
 /** What people see of a registered adapter. */
 export interface AdapterInfo {
+  /** As the tenant that asked may write it: its own plainly, another's as `owner/name`. */
   readonly name: string;
+  /** The tenant whose it is. */
+  readonly owner: string;
   /** 1, 2, ...: counts the registrations under this name. */
   readonly version: number;
   readonly hash: string;
@@ -108,29 +112,4 @@ export interface AdapterLease {
   readonly adapter: ServingAdapter;
   readonly info: AdapterInfo;
   release(): void;
-}
-
-export interface AdapterService {
-  list(): Promise<readonly AdapterInfo[]>;
-  get(name: string): Promise<AdapterInfo | null>;
-  /**
-   * Validates a PEFT folder's files (base name -> bytes), stores them, registers a new version under the name. Durable on return.
-   * Throws GatewayError invalid_value (name), invalid_adapter, unsupported_adapter, adapter_base_mismatch.
-   */
-  register(name: string, files: ReadonlyMap<string, Uint8Array>): Promise<AdapterInfo>;
-  /** False where no such adapter is. Requests under way finish. */
-  remove(name: string): Promise<boolean>;
-  /** Loads the newest version if needed (one load, shared by its waiters) and pins it. Throws model_not_found. */
-  acquire(name: string): Promise<AdapterLease>;
-  /** Several LoRAs as one: y += sum of scale_i * delta_i. Throws model_not_found, unsupported_adapter. */
-  acquireCombination(
-    parts: readonly { readonly name: string; readonly scale: number }[],
-  ): Promise<AdapterLease>;
-  /** What is loaded now, for metrics. */
-  resident(): readonly {
-    readonly name: string;
-    readonly hash: string;
-    readonly sizeBytes: number;
-    readonly pins: number;
-  }[];
 }

@@ -3,16 +3,31 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { GatewayError } from '../errors.js';
 import { absentAsNull } from '../model/absent-file.js';
-import type { AdapterRow, ServerClient } from './server-client.js';
+import type { AdapterRow, MergedRow, ServerClient } from './server-client.js';
 import type { Terminal } from './terminal.js';
+import { textTable } from './text-table.js';
+
+const HEAD = ['NAME', 'VERSION', 'TYPE', 'SERVED AS', 'RANK', 'SIZE', 'CREATED'];
+const MERGED_HEAD = ['FORM', 'VERDICT', 'MEAN KL', 'TOP-1', 'STEPS', 'PROMPTS', 'SIZE'];
 
 export async function listAdapters(client: ServerClient, { stdout }: Terminal): Promise<number> {
   const rows = await client.listAdapters();
   if (rows.length === 0) stdout.write('no adapters; add one with `graft adapters add NAME PATH`\n');
-  else
-    stdout.write(
-      table([['NAME', 'VERSION', 'TYPE', 'SERVED AS', 'RANK', 'SIZE', 'CREATED'], ...rows.map(cells)]),
-    );
+  else stdout.write(textTable([HEAD, ...rows.map(cells)]));
+  return 0;
+}
+
+/** One adapter, and what merging found out about each form of it. */
+export async function showAdapter(client: ServerClient, name: string, { stdout }: Terminal): Promise<number> {
+  const row = await client.showAdapter(name);
+  stdout.write(textTable([HEAD, cells(row)]));
+  const { merged } = row;
+  if (merged === undefined) stdout.write('merging: off\n');
+  else if (merged.tried.length === 0) stdout.write('merged: not tried yet\n');
+  else {
+    stdout.write(`merged: ${merged.form === null ? 'not served' : `served as ${merged.form}`}\n`);
+    stdout.write(textTable([MERGED_HEAD, ...merged.tried.map(mergedCells)]));
+  }
   return 0;
 }
 
@@ -62,6 +77,20 @@ async function readAdapter(path: string): Promise<ReadonlyMap<string, Blob>> {
   return files;
 }
 
+/** Gains as speed relative to the unmerged path, of steps by their rows. */
+function mergedCells(tried: MergedRow): string[] {
+  const steps = Object.entries(tried.decode_gain).map(([rows, ratio]) => `${rows}: ${ratio.toFixed(2)}`);
+  return [
+    tried.form,
+    tried.verdict,
+    tried.mean_kl.toFixed(4),
+    `${(100 * tried.top1_agreement).toFixed(1)} %`,
+    steps.length === 0 ? '-' : steps.join(', '),
+    tried.prefill_gain === null ? '-' : tried.prefill_gain.toFixed(2),
+    megabytes(tried.size_bytes),
+  ];
+}
+
 function cells(row: AdapterRow): string[] {
   return [
     row.name,
@@ -72,17 +101,6 @@ function cells(row: AdapterRow): string[] {
     megabytes(row.size_bytes),
     new Date(row.created_at * 1000).toISOString().slice(0, 16).replace('T', ' '),
   ];
-}
-
-function table(rows: readonly string[][]): string {
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((row) => row[column]!.length)));
-  const lines = rows.map((row) =>
-    row
-      .map((cell, column) => cell.padEnd(widths[column]!))
-      .join('  ')
-      .trimEnd(),
-  );
-  return `${lines.join('\n')}\n`;
 }
 
 function megabytes(bytes: number): string {

@@ -6,6 +6,7 @@ import type { Config, ConfigOf } from '../config.js';
 import { GatewayError } from '../errors.js';
 import { measureColdAdapter } from './bench/cold-adapter.js';
 import { LoadClient } from './bench/load-client.js';
+import { measureMerging, mergingMarkdown } from './bench/merging.js';
 import { currentCommit, describeMachine } from './bench/machine.js';
 import { benchAdapters, loadLoras, measureLoad, measureRates, type Client } from './bench/measurement.js';
 import { asBlobs } from './bench/random-adapter.js';
@@ -13,6 +14,10 @@ import { markdown, ratiosOf, type BenchReport, type Circumstances } from './benc
 import { startServerProcess, type ServerProcess } from './bench/server-process.js';
 import { soakMarkdown, soak } from './bench/soak.js';
 import { median } from './bench/statistics.js';
+import { bearer } from './bench/tenant-access.js';
+import { tenantMarkdown } from './bench/tenant-report.js';
+import { withFreshState } from './bench/tenant-state.js';
+import { measureTenants } from './bench/tenants.js';
 import { loraTarget, modelTarget, parsePeer, type Target } from './bench/target.js';
 import { NUM_ADAPTERS } from './bench/workload.js';
 import { ProgressUi } from './progress.js';
@@ -34,7 +39,7 @@ interface Run {
 
 const OWN_NAME = 'graft';
 
-/** Prints markdown, and writes JSON with `out`. 1 where requests failed or a soak left something behind. */
+/** Prints markdown, and writes JSON with `out`. 1 where requests failed, a soak left something behind, or tenants were not served alike. */
 export async function bench(
   options: BenchConfig,
   config: Config,
@@ -49,11 +54,14 @@ export async function bench(
   const run: Run = { options, config, terminal, ui, signal: interrupt.signal };
   try {
     const where = await circumstances(config);
-    const model = await main.openModel(await main.prepareModel(config, ui), {
+    const folder = await main.prepareModel(config, ui);
+    const model = await main.openModel(folder, {
       ...config,
       prefixCache: false,
     });
     try {
+      if (options.merging) return await mergingRun(run, model, folder, where);
+      if (options.tenants) return await tenantRun(run, model, where);
       return options.soak === null ? await tables(run, model, where) : await soakRun(run, model, where);
     } finally {
       await model.dispose();
@@ -70,7 +78,7 @@ async function tables(run: Run, model: OpenModel, where: Omit<Circumstances, 'mo
   const { options, signal, ui } = run;
   const quick = options.quick;
   const { server, start } = await startRepeatedly(run, quick ? 1 : 3);
-  const admin = new ServerClient(server.url);
+  const admin = new ServerClient(server.url, options.apiKey);
   try {
     const clients = await clientsOf(run, server, model);
     const files = benchAdapters(model);
@@ -107,10 +115,11 @@ async function tables(run: Run, model: OpenModel, where: Omit<Circumstances, 'mo
 
 async function soakRun(run: Run, model: OpenModel, where: Omit<Circumstances, 'model'>): Promise<number> {
   const { signal, ui, options, config } = run;
-  const server = await startServerProcess(config, run.terminal.env);
+  const server = await startServerProcess(config, run.terminal.env, options.apiKey);
   try {
     const result = await soak({
       url: server.url,
+      apiKey: options.apiKey,
       arch: model.base.architecture,
       minutes: options.soak!,
       signal,
@@ -124,9 +133,54 @@ async function soakRun(run: Run, model: OpenModel, where: Omit<Circumstances, 'm
   }
 }
 
+async function mergingRun(
+  run: Run,
+  model: OpenModel,
+  artifactFolder: string,
+  where: Omit<Circumstances, 'model'>,
+): Promise<number> {
+  const { signal, ui, config } = run;
+  const [adapter] = await loadLoras(model, benchAdapters(model).slice(0, 1));
+  const { threads, slots } = config;
+  const log = (line: string): void => ui.log(line);
+  const merging = await measureMerging({
+    model,
+    artifactFolder,
+    adapter: adapter!,
+    threads,
+    slots,
+    signal,
+    log,
+  });
+  const circumstance = { ...where, model: `${model.name}, ${config.weights}` };
+  await publish(run, mergingMarkdown(merging), { ...circumstance, merging });
+  return 0;
+}
+
+async function tenantRun(run: Run, model: OpenModel, where: Omit<Circumstances, 'model'>): Promise<number> {
+  const { signal, ui, options, config, terminal } = run;
+  const result = await withFreshState(config.dataDir, async (dataDir) => {
+    const server = await startServerProcess({ ...config, dataDir }, terminal.env);
+    try {
+      return await measureTenants({
+        url: server.url,
+        arch: model.base.architecture,
+        quick: options.quick,
+        signal,
+        log: (line) => ui.log(line),
+      });
+    } finally {
+      await server.stop();
+    }
+  });
+  const circumstance = { ...where, model: `${model.name}, ${config.weights}` };
+  await publish(run, tenantMarkdown(circumstance, result), { ...circumstance, tenants: result });
+  return result.problems.length > 0 ? 1 : 0;
+}
+
 /** Starts the server `times` times over, and leaves the last one running. */
 async function startRepeatedly(
-  { config, terminal, ui, signal }: Run,
+  { options, config, terminal, ui, signal }: Run,
   times: number,
 ): Promise<{ server: ServerProcess; start: BenchReport['start'] }> {
   const servers: ServerProcess[] = [];
@@ -134,7 +188,7 @@ async function startRepeatedly(
     await servers.at(-1)?.stop();
     signal.throwIfAborted();
     ui.log(`start ${i + 1} of ${times}`);
-    servers.push(await startServerProcess(config, terminal.env));
+    servers.push(await startServerProcess(config, terminal.env, options.apiKey));
   }
   const rssBytes = median(servers.map((server) => server.rssBytes));
   return {
@@ -153,7 +207,12 @@ async function clientsOf(
 ): Promise<readonly Client[]> {
   const own = modelTarget(OWN_NAME, url, model.name, adapterName);
   const targets = [own, ...(options.peer === null ? [] : [await peerTarget(options.peer, options.peerMode)])];
-  return targets.map((target) => ({ target, client: new LoadClient(target.url, signal) }));
+  // The key is this server's: a peer gets none.
+  const headers = options.apiKey === null ? {} : bearer(options.apiKey);
+  return targets.map((target) => ({
+    target,
+    client: new LoadClient(target.url, signal, target === own ? headers : {}),
+  }));
 }
 
 async function peerTarget(peer: string, mode: BenchConfig['peerMode']): Promise<Target> {

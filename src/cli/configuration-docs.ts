@@ -8,10 +8,17 @@ const SECTIONS: readonly (readonly [Command, string])[] = [
   ['pull', 'Options of `pull MODEL`'],
   ['convert', 'Options of `convert SOURCE`'],
   ['adapters', 'Options of `adapters list|add|remove`'],
+  ['export', 'Options of `adapters export NAME`'],
   ['chat', 'Options of `chat`'],
   ['bench', 'Options of `bench`'],
   ['train', 'Options of `train CONFIG`'],
   ['plan', 'Options of `plan CONFIG`'],
+  ['keys create', 'Options of `keys create`'],
+  ['keys list', 'Options of `keys list`'],
+  ['keys rotate', 'Options of `keys rotate ID`'],
+  ['keys revoke', 'Options of `keys revoke ID`'],
+  ['tenants set', 'Options of `tenants set NAME`'],
+  ['tenants list', 'Options of `tenants list`'],
 ];
 
 const INTRODUCTION = `# Configuration

@@ -83,7 +83,7 @@ export function fallbackValue(option: Option, cwd: string): OptionValue {
 }
 
 function parseInteger(value: unknown, min: number, max: number): number {
-  const number = typeof value === 'string' && /^\d{1,15}$/.test(value) ? Number(value) : value;
+  const number = typeof value === 'string' && /^-?\d{1,15}$/.test(value) ? Number(value) : value;
   if (typeof number === 'number' && Number.isSafeInteger(number) && number >= min && number <= max)
     return number;
   throw new BadValue(`an integer from ${min} to ${max}`);

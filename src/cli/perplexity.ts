@@ -1,6 +1,8 @@
 // Perplexity of a text under a model: e to the mean of -log p of every token but the first of each window. Windows do not overlap.
-import type { Engine, SamplingParams } from '../engine/types.js';
+import { greedySampling } from '../server/greedy-sampling.js';
+import type { Engine, FairClaim } from '../engine/types.js';
 import { assert } from '../errors.js';
+import { DEFAULT_TENANT } from '../tenants/types.js';
 
 export interface Perplexity {
   readonly value: number;
@@ -12,22 +14,9 @@ export interface Perplexity {
 /** The longest window, in tokens. */
 export const MAX_WINDOW = 1_024;
 
-const SAMPLING: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0,
-  maxTokens: 1,
-  minTokens: 0,
-  ignoreEos: true,
-  stopTokenIds: [],
-  logprobs: null,
-};
+const CLAIM: FairClaim = { tenant: DEFAULT_TENANT, fairnessId: null, priority: 0 };
+/** An engine answers with a token at least; it is not looked at. */
+const SAMPLING = { ...greedySampling(1), ignoreEos: true };
 
 /** Pieces of at most `window` tokens; a last one of a single token, which predicts nothing, is left out. */
 export function windowsOf(tokens: readonly number[], window: number): readonly (readonly number[])[] {
@@ -61,7 +50,7 @@ async function promptLogprobs(
   promptTokens: readonly number[],
   signal: AbortSignal,
 ): Promise<readonly number[]> {
-  const request = { promptTokens, adapter: null, sampling: SAMPLING, promptLogprobs: true, signal };
+  const request = { ...CLAIM, promptTokens, adapter: null, sampling: SAMPLING, promptLogprobs: true, signal };
   for await (const event of engine.generate(request)) {
     signal.throwIfAborted();
     if (event.type !== 'prompt') continue;

@@ -1,17 +1,16 @@
 // `plan`: what a training file's run would need, without running it; without a file, what bases of common sizes need.
 import type { ConfigOf } from '../config.js';
-import { measureProducts } from '../train/plan/compute.js';
 import { memoryLimit } from '../train/plan/machine-memory.js';
 import { sizeTable } from '../train/plan/size-table.js';
-import { assertFits, sizeText, type Rate } from '../train/plan/training-plan.js';
+import { assertFits, sizeText } from '../train/plan/training-plan.js';
 import { ProgressUi } from './progress.js';
 import type { Terminal } from './terminal.js';
-import { memoryLines, planLines } from './train/plan-text.js';
+import { memoryLines, planLines, timeLine } from './train/plan-text.js';
 import { prepareRun } from './train/prepared-run.js';
 import type { TrainingTools } from './train/tools.js';
 import { readTrainingFile } from './train.js';
 
-type Tools = Pick<TrainingTools, 'prepareModel' | 'openTokenizer' | 'openBackend'>;
+type Tools = Pick<TrainingTools, 'prepareModel' | 'openTokenizer' | 'measureTrial'>;
 
 /** Throws GatewayError insufficient_memory, after the plan is printed, where the run would not fit. */
 export async function plan(
@@ -24,9 +23,15 @@ export async function plan(
   const config = readTrainingFile(file, overrides, terminal);
   const ui = new ProgressUi(terminal.stderr);
   for (const note of config.notes) ui.log(note);
-  const { plan: made } = await prepareRun(config, await rateOf(settings, tools), tools, ui);
-  for (const line of [...planLines(made), ...memoryLines(made)]) terminal.stdout.write(`${line}\n`);
+  const prepared = await prepareRun(config, tools, ui);
+  const { plan: made } = prepared;
+  const print = (lines: readonly string[]): void =>
+    lines.forEach((line) => terminal.stdout.write(`${line}\n`));
+  print([...planLines(made), ...memoryLines(made)]);
   assertFits(made);
+  if (settings.tokensPerSecond === null) ui.log('measuring a step of the run');
+  const rate = settings.tokensPerSecond ?? (await tools.measureTrial(prepared, settings.threads));
+  print([timeLine(made, rate)]);
   return 0;
 }
 
@@ -40,18 +45,4 @@ export function planTable({ stdout }: Terminal): number {
         `base ${sizeText(weightBytes).padStart(9)}  run ${sizeText(neededBytes).padStart(9)}${neededBytes <= limit ? '  fits' : ''}\n`,
     );
   return 0;
-}
-
-/** What was measured on such a run wins over a product of a tenth of a second. */
-async function rateOf({ tokensPerSecond, threads }: ConfigOf<'plan'>, tools: Tools): Promise<Rate> {
-  if (tokensPerSecond !== null) return { kind: 'tokens', perSecond: tokensPerSecond };
-  const backend = await tools.openBackend(threads);
-  try {
-    return {
-      kind: 'products',
-      operationsPerSecond: await measureProducts(backend, () => performance.now()),
-    };
-  } finally {
-    backend.dispose();
-  }
 }

@@ -3,22 +3,23 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command as Program, CommanderError } from 'commander';
 import { z } from 'zod';
-import type { Command, ConfigOf } from '../config.js';
+import type { ConfigOf } from '../config.js';
 import { GatewayError } from '../errors.js';
-import { addAdapter, listAdapters, removeAdapter } from './adapters.js';
+import { addAdapter, listAdapters, removeAdapter, showAdapter } from './adapters.js';
 import { chat } from './chat.js';
+import { type Action, configOf, examples, type LoadMain } from './command.js';
 import { addFlags, readFlags } from './flags.js';
 import { convert, pull } from './prepare.js';
 import { readConfig } from './read-config.js';
-import { serve, type Main } from './serve.js';
+import { serve } from './serve.js';
 import { RefusedRequest, ServerClient } from './server-client.js';
+import { addTenantCommands } from './tenant-program.js';
 import type { Terminal } from './terminal.js';
+
+export type { LoadMain } from './command.js';
 
 const USAGE_ERROR = 2;
 const packageFile = z.object({ version: z.string(), description: z.string() });
-
-type Action = (command: Program, terminal: Terminal, loadMain: LoadMain) => Promise<number>;
-export type LoadMain = () => Promise<Main>;
 
 /** Exit code: 0, 1 for a failure, 2 for a wrong command line or configuration, 130 for an interrupt. */
 export async function runCli(
@@ -87,7 +88,9 @@ function buildProgram(
     )
     .action(run(runConvert));
   addAdapterCommands(
-    program.command('adapters').description('list, add and remove the adapters of a running server'),
+    program
+      .command('adapters')
+      .description('list, add and remove the adapters of a running server; export those of a data folder'),
     run,
   );
   addFlags(program.command('chat'), 'chat')
@@ -109,6 +112,7 @@ function buildProgram(
     )
     .action(run(runBench));
   addTrainingCommands(program, run);
+  addTenantCommands(program, run);
   return program;
 }
 
@@ -147,6 +151,12 @@ function addAdapterCommands(
     .description('list the adapters')
     .addHelpText('after', examples('graft adapters list', 'graft adapters list --url http://127.0.0.1:9000'))
     .action(run((command, terminal) => listAdapters(clientOf(command, 0, terminal), terminal)));
+  addFlags(adapters.command('show <NAME>'), 'adapters')
+    .description('show an adapter, and what merging it drifts and gains by form')
+    .addHelpText('after', examples('graft adapters show legal'))
+    .action(
+      run((command, terminal) => showAdapter(clientOf(command, 1, terminal), command.args[0]!, terminal)),
+    );
   addFlags(adapters.command('add <NAME> <PATH>'), 'adapters')
     .description('upload a PEFT folder, .zip or .tar.gz; the same name again makes a new version')
     .addHelpText('after', examples('graft adapters add legal ./adapters/legal'))
@@ -161,6 +171,26 @@ function addAdapterCommands(
     .action(
       run((command, terminal) => removeAdapter(clientOf(command, 1, terminal), command.args[0]!, terminal)),
     );
+  addFlags(adapters.command('export <NAME>'), 'export')
+    .description(
+      "write an adapter of the data folder, or the base with it merged in, into other programs' formats",
+    )
+    .addHelpText(
+      'after',
+      examples(
+        'graft adapters export legal --out ./legal',
+        'graft adapters export legal --merged --type bf16 --out ./legal-merged',
+        'graft adapters export legal@2 --merged --format gguf --type q8_0 --out legal.gguf',
+      ),
+    )
+    .action(run(runExport));
+}
+
+async function runExport(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
+  const options = configOf('export', command, 1, terminal);
+  const { exportAdapter } = await import('./adapter-export.js');
+  const config = serveConfig('export', command, terminal);
+  return exportAdapter(command.args[0]!, options, config, terminal, await loadMain());
 }
 
 async function runServe(command: Program, terminal: Terminal, loadMain: LoadMain): Promise<number> {
@@ -178,7 +208,7 @@ async function runConvert(command: Program, terminal: Terminal, loadMain: LoadMa
 
 async function runChat(command: Program, terminal: Terminal): Promise<number> {
   const config = configOf('chat', command, 0, terminal);
-  return chat(config, new ServerClient(config.url), terminal);
+  return chat(config, new ServerClient(config.url, config.apiKey), terminal);
 }
 
 /** The benchmark is loaded when it is run: it brings the readers of adapters along. */
@@ -215,21 +245,13 @@ async function trainingCommands() {
 }
 
 function clientOf(command: Program, numArguments: number, terminal: Terminal): ServerClient {
-  return new ServerClient(configOf('adapters', command, numArguments, terminal).url);
-}
-
-function configOf<C extends Command>(
-  name: C,
-  command: Program,
-  numArguments: number,
-  { env, cwd }: Terminal,
-): ConfigOf<C> {
-  return readConfig(name, { ...readFlags(command, name, numArguments), env, cwd });
+  const { url, apiKey } = configOf('adapters', command, numArguments, terminal);
+  return new ServerClient(url, apiKey);
 }
 
 /** The settings that serve would have, with the one argument, where the command takes it, as the model: so serve finds what was prepared. */
 function serveConfig(
-  name: 'pull' | 'convert' | 'bench' | 'train' | 'plan',
+  name: 'pull' | 'convert' | 'bench' | 'train' | 'plan' | 'export',
   command: Program,
   { env, cwd }: Terminal,
 ): ConfigOf<'serve'> {
@@ -238,10 +260,6 @@ function serveConfig(
   const { flags, file, problems } = readFlags(command, name, numArguments);
   const model = takesModel ? { model: command.args[0] } : {};
   return readConfig('serve', { flags: { ...flags, ...model }, file, problems, env, cwd });
-}
-
-function examples(...lines: string[]): string {
-  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
 }
 
 /** Says what went wrong: our own faults with their stack, a user's without. */

@@ -13,6 +13,7 @@ import {
   type OptionKey,
 } from '../config.js';
 import { GatewayError } from '../errors.js';
+import { parseRopeChoice, ROPE_CHOICE } from '../model/rope-choice.js';
 import { nearest } from './nearest.js';
 import { BadValue, fallbackValue, parseValue, type OptionValue } from './option-value.js';
 
@@ -69,7 +70,7 @@ export function allKeys(): readonly OptionKey[] {
   return Object.keys(OPTIONS) as OptionKey[];
 }
 
-/** `given` holds only what some source said. */
+/** What is wrong beyond the kind of a value. `given` holds only what some source said. */
 function badCombinations(given: ReadonlyMap<string, OptionValue>): string[] {
   const problems: string[] = [];
   const allowed = given.get('allowRuntimeLora') === true;
@@ -82,9 +83,26 @@ function badCombinations(given: ReadonlyMap<string, OptionValue>): string[] {
     problems.push(
       `Expected \`allow-runtime-lora\` to be on with \`runtime-lora-dir\` ${show(folder)}: nothing would be loaded from there`,
     );
+  const rope = given.get('ropeScaling');
+  if (typeof rope === 'string' && parseRopeChoice(rope) === null)
+    problems.push(`Expected \`rope-scaling\` to be ${ROPE_CHOICE}, got ${show(rope)}`);
   const [chunk, context] = [given.get('prefillChunk'), given.get('context')];
   if (typeof chunk === 'number' && typeof context === 'number' && chunk > context)
     problems.push(`Expected \`prefill-chunk\` to be at most \`context\`, got ${chunk} and ${context}`);
+  problems.push(...badExport(given));
+  return problems;
+}
+
+function badExport(given: ReadonlyMap<string, OptionValue>): string[] {
+  const problems: string[] = [];
+  if (given.get('merged') !== true)
+    for (const key of ['exportFormat', 'exportType'] as const)
+      if (given.has(key))
+        problems.push(
+          `Expected \`merged\` to be on with \`${flagName(key)}\` ${show(given.get(key))}: the adapter itself is written as it is stored`,
+        );
+  if (given.get('exportType') === 'q8_0' && given.get('exportFormat') !== 'gguf')
+    problems.push('Expected `format` to be gguf with `type` q8_0: safetensors hold f32, f16 or bf16');
   return problems;
 }
 

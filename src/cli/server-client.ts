@@ -20,6 +20,26 @@ const chunk = z.object({
 });
 
 export type AdapterRow = z.infer<typeof adapter>;
+const mergedRow = z.object({
+  form: z.string(),
+  verdict: z.string(),
+  /** No number where the logits were none. */
+  mean_kl: z
+    .number()
+    .nullable()
+    .transform((value) => value ?? Number.NaN),
+  top1_agreement: z
+    .number()
+    .nullable()
+    .transform((value) => value ?? Number.NaN),
+  decode_gain: z.record(z.string(), z.number()),
+  prefill_gain: z.number().nullable(),
+  size_bytes: z.number(),
+});
+export type MergedRow = z.infer<typeof mergedRow>;
+const shownAdapter = adapter.extend({
+  merged: z.object({ form: z.string().nullable(), tried: z.array(mergedRow) }).optional(),
+});
 export interface ChatMessage {
   readonly role: 'system' | 'user' | 'assistant';
   readonly content: string;
@@ -38,13 +58,19 @@ export class RefusedRequest extends Error {
 /** All methods throw RefusedRequest, and GatewayError unavailable when nobody answers. */
 export class ServerClient {
   readonly #url: string;
+  readonly #apiKey: string | null;
 
-  constructor(url: string) {
+  constructor(url: string, apiKey: string | null = null) {
     this.#url = url.replace(/\/+$/, '');
+    this.#apiKey = apiKey;
   }
 
   async listAdapters(): Promise<readonly AdapterRow[]> {
     return adapterList.parse(await this.#json('/v1/adapters')).data;
+  }
+
+  async showAdapter(name: string): Promise<z.infer<typeof shownAdapter>> {
+    return shownAdapter.parse(await this.#json(`/v1/adapters/${encodeURIComponent(name)}`));
   }
 
   /** Files by base name. */
@@ -99,9 +125,11 @@ export class ServerClient {
   }
 
   async #request(path: string, init: RequestInit): Promise<Response> {
+    const headers = new Headers(init.headers);
+    if (this.#apiKey !== null) headers.set('authorization', `Bearer ${this.#apiKey}`);
     let response: Response;
     try {
-      response = await fetch(this.#url + path, init);
+      response = await fetch(this.#url + path, { ...init, headers });
     } catch (error) {
       throw new GatewayError(
         'unavailable',

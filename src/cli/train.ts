@@ -38,7 +38,7 @@ export async function train(
   for (const note of config.notes) ui.log(note);
   const interrupts = countInterrupts(terminal);
   try {
-    const prepared = await Promise.race([prepareRun(config, null, tools, ui), interrupts.reach(1)]);
+    const prepared = await Promise.race([prepareRun(config, tools, ui), interrupts.reach(1)]);
     if (prepared === undefined) return INTERRUPTED;
     for (const line of planLines(prepared.plan)) ui.log(line);
     assertFits(prepared.plan);

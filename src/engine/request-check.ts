@@ -25,6 +25,12 @@ export function checkRequest(request: GenerationRequest, contextLength: number, 
       `Expected \`logit_bias\` keys to be token ids in [0, ${vocabSize}), got ${biased}.`,
       { param: 'logit_bias' },
     );
+  if (!Number.isSafeInteger(request.priority))
+    throw new GatewayError(
+      'invalid_value',
+      `Expected the tenant's priority to be an integer, got ${request.priority}.`,
+      { param: 'priority' },
+    );
   const numVirtual = adapter?.kind === 'prefix' ? adapter.numVirtualTokens : 0;
   const total = numVirtual + promptTokens.length + sampling.maxTokens;
   if (total > contextLength)

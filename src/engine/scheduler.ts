@@ -1,11 +1,8 @@
-// Policy: who gets a free slot, and what the next run of the graph does. Integers only.
+// Policy: what the next run of the graph does. Integers only.
 //
 // Runs alternate: while rows decode, at most one chunk of prefill comes between two of their steps, so no row waits longer.
-// A free slot goes to the adapter that holds the fewest, then to the one whose turn is earliest, then to the oldest request: no
-// adapter waits for another to run dry.
 
 import type { Sequence } from './sequence.js';
-import type { Turns } from './turns.js';
 
 export type Run =
   | { readonly kind: 'decode' }
@@ -21,32 +18,6 @@ export interface SchedulerLimits {
   readonly logprobChunk: number;
   /** Short prompts that wait together run side by side. */
   readonly batchPrompts: boolean;
-}
-
-/** Index in `waiting` (oldest first) of the request that gets the next free slot. */
-export function nextToAdmit(
-  waiting: readonly Sequence[],
-  running: readonly Sequence[],
-  turns: Turns,
-): number {
-  const held = new Map<string, number>();
-  for (const sequence of running) {
-    const key = adapterKey(sequence);
-    held.set(key, (held.get(key) ?? 0) + 1);
-  }
-  let best = 0;
-  let fewest = Infinity;
-  let earliest = Infinity;
-  waiting.forEach((sequence, i) => {
-    const key = adapterKey(sequence);
-    const count = held.get(key) ?? 0;
-    const turn = turns.turnOf(key);
-    if (count > fewest || (count === fewest && turn >= earliest)) return;
-    fewest = count;
-    earliest = turn;
-    best = i;
-  });
-  return best;
 }
 
 /** What to run next; null where nothing is to do. Prompts run in the order in which they got their slots, whatever slots these are. */
@@ -77,9 +48,4 @@ function shortPrompts(prefilling: readonly Sequence[], maxTokens: number): reado
     count++;
   }
   return prefilling.slice(0, count);
-}
-
-/** What shares a turn: the sequences of one adapter version, or of the base. */
-export function adapterKey(sequence: Sequence): string {
-  return sequence.adapter?.hash ?? '';
 }

@@ -18,6 +18,8 @@ export class Sequence {
   numComputed = 0;
   /** Tokens that came from the prefix cache. */
   numCached = 0;
+  /** What sets its keys and values apart in the prompt-prefix cache: the form of rounded merged weights, or ''. */
+  rounding = '';
   /** Counts the sequences that got a slot before this one. */
   admission = 0;
   readonly #coin: () => number;

@@ -4,15 +4,17 @@
 import type { PrefixAdapter, PromptEmbeddings, ServingAdapter } from '../adapters/types.js';
 import { assert, GatewayError } from '../errors.js';
 import type { Architecture } from '../model/architecture.js';
+import { AdmissionQueue } from './admission-queue.js';
+import { OUTPUT_TOKEN_WEIGHT, PROMPT_TOKEN_WEIGHT } from './fairness.js';
 import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
+import { roundingOf, type MergedWeights } from './merging/merged-weights.js';
 import type { ModelRunner } from './model-runner.js';
 import { BLOCK_TOKENS, type PrefixCache } from './prefix-cache.js';
 import { checkRequest } from './request-check.js';
 import { tokenLogprob } from './sampler.js';
-import { adapterKey, nextRun, nextToAdmit, type Run, type SchedulerLimits } from './scheduler.js';
+import { nextRun, type Run, type SchedulerLimits } from './scheduler.js';
 import { Sequence } from './sequence.js';
 import { SlotTable } from './slots.js';
-import { Turns } from './turns.js';
 import type { Engine, EngineStats, GenerationEvent, GenerationRequest } from './types.js';
 
 export interface EngineOptions {
@@ -34,10 +36,11 @@ const RETRY_AFTER_S = 1;
 export class ServingEngine implements Engine {
   readonly contextLength: number;
   readonly vocabSize: number;
+  /** Told of every request as it arrives. */
+  onRequest: ((adapter: ServingAdapter | null) => void) | null = null;
   readonly #options: EngineOptions;
   readonly #slots: SlotTable<Sequence>;
-  readonly #waiting: Sequence[] = [];
-  readonly #turns = new Turns();
+  readonly #queue = new AdmissionQueue<Sequence>();
   #numAdmitted = 0;
   /** Work that needs the graph for itself between two steps. */
   readonly #tasks: (() => Promise<void>)[] = [];
@@ -61,18 +64,14 @@ export class ServingEngine implements Engine {
 
   generate(request: GenerationRequest): AsyncGenerator<GenerationEvent, void, undefined> {
     checkRequest(request, this.contextLength, this.vocabSize);
+    this.onRequest?.(request.adapter);
     if (this.#disposed) throw shuttingDown();
     const numFree = this.#slots.capacity - this.#slots.size;
-    if (this.#waiting.length >= this.#options.maxWaiting + numFree)
-      throw new GatewayError(
-        'queue_full',
-        `${this.#waiting.length} requests wait already, the most that may. Try again later, or raise --queue.`,
-        { retryAfterS: RETRY_AFTER_S },
-      );
+    if (this.#queue.size >= this.#options.maxWaiting + numFree) this.#makeRoom(request);
     const sequence = new Sequence(request, this.#options.eosTokenIds, this.#options.drawSeed);
     const cancel = (): void => this.#cancel(sequence);
     request.signal.addEventListener('abort', cancel);
-    this.#waiting.push(sequence);
+    this.#queue.add(sequence, { ...request, adapterKey: request.adapter?.hash ?? '' });
     if (request.signal.aborted) cancel();
     this.#wake?.();
     return sequence.events(() => {
@@ -86,14 +85,16 @@ export class ServingEngine implements Engine {
     const used = this.#slots.all.reduce((sum, sequence) => sum + sequence.length, 0);
     return {
       numRunning: this.#slots.size,
-      numWaiting: this.#waiting.length,
+      numWaiting: this.#queue.size,
       numSlots: this.#slots.capacity,
       kvUsage: used / (this.#slots.capacity * kv.capacity),
       prefixCacheQueriedTokens: prefixCache.queriedTokens,
       prefixCacheHitTokens: prefixCache.hitTokens,
       numSteps: this.#numSteps,
       activeAdapters: runner.activeAdapters,
-      waitingAdapters: [...new Set(this.#waiting.flatMap(({ adapter }) => (adapter ? [adapter.hash] : [])))],
+      waitingAdapters: [
+        ...new Set(this.#queue.items.flatMap(({ adapter }) => (adapter ? [adapter.hash] : []))),
+      ],
     };
   }
 
@@ -117,13 +118,21 @@ export class ServingEngine implements Engine {
     });
   }
 
+  /** Merged weights for runs in which every row has their adapter; swapped between two steps, after which no run uses those before. */
+  useMerged(merged: MergedWeights | null): Promise<void> {
+    if (this.#disposed) {
+      this.#options.runner.useMerged(merged);
+      return Promise.resolve();
+    }
+    return this.#exclusive(async () => void this.#options.runner.useMerged(merged));
+  }
+
   async dispose(): Promise<void> {
     this.#disposed = true;
     this.#wake?.();
     await this.#stopped;
     for (const task of this.#tasks.splice(0)) await task();
-    for (const sequence of [...this.#waiting.splice(0), ...this.#slots.all])
-      sequence.finish('cancelled', null);
+    for (const sequence of [...this.#queue.items, ...this.#slots.all]) sequence.finish('cancelled', null);
     this.#options.runner.dispose();
     this.#options.kv.dispose();
   }
@@ -162,8 +171,10 @@ export class ServingEngine implements Engine {
     const logits = await this.#options.runner.decode(
       sequences.map(({ tokens, length, adapter }) => ({ token: tokens.at(-1)!, length, adapter })),
     );
+    this.#noteRounding(sequences);
     sequences.forEach((sequence, row) => {
       sequence.numComputed++;
+      this.#queue.charge(sequence, OUTPUT_TOKEN_WEIGHT);
       if (!sequence.finished) sequence.advance(this.#row(logits, row));
     });
   }
@@ -174,6 +185,7 @@ export class ServingEngine implements Engine {
     const wanted = sequence.promptLogprobs === null ? 'last' : 'all';
     const logits = await this.#options.runner.chunk(slot, tokens, sequence.length, sequence.adapter, wanted);
     sequence.numComputed = end;
+    this.#noteRounding([sequence]);
     if (sequence.promptLogprobs !== null) this.#collectPromptLogprobs(sequence, logits, start, end);
     if (end === sequence.numPrompt)
       this.#prefilled(sequence, this.#row(logits, wanted === 'last' ? 0 : end - start - 1));
@@ -185,6 +197,7 @@ export class ServingEngine implements Engine {
       sequences.map(({ tokens }) => tokens),
       sequences.map(({ adapter }) => adapter),
     );
+    this.#noteRounding(sequences);
     sequences.forEach((sequence) => (sequence.numComputed = sequence.numPrompt));
     sequences.forEach((sequence, row) => this.#prefilled(sequence, this.#row(logits, row)));
   }
@@ -213,17 +226,20 @@ export class ServingEngine implements Engine {
     for (const sequence of [...this.#slots.all].filter(({ finished }) => finished)) {
       this.#keepPrefix(sequence);
       this.#slots.release(sequence);
+      const notRun = Math.max(0, sequence.numPrompt - sequence.numComputed);
+      this.#queue.charge(sequence, -PROMPT_TOKEN_WEIGHT * notRun);
+      this.#queue.ended(sequence);
     }
   }
 
   #admit(): void {
-    while (this.#waiting.length > 0 && this.#slots.canAdmit()) {
-      const index = nextToAdmit(this.#waiting, this.#slots.all, this.#turns);
-      const sequence = this.#waiting.splice(index, 1)[0]!;
-      this.#turns.admitted(adapterKey(sequence));
+    while (this.#queue.size > 0 && this.#slots.canAdmit()) {
+      const sequence = this.#queue.admit();
       sequence.admission = this.#numAdmitted++;
       this.#slots.admit(sequence);
       this.#restore(sequence, this.#slots.slotOf(sequence) + 1);
+      // Before it runs, so that slots that are free together are shared out too; what is never run is given back.
+      this.#queue.charge(sequence, PROMPT_TOKEN_WEIGHT * (sequence.numPrompt - sequence.numCached));
     }
   }
 
@@ -231,13 +247,14 @@ export class ServingEngine implements Engine {
   #restore(sequence: Sequence, row: number): void {
     const { kv, prefixCache } = this.#options;
     const { adapter, numVirtual, tokens, numPrompt } = sequence;
+    sequence.rounding = this.#options.runner.roundingFor(adapter);
     if (adapter?.kind === 'prefix')
       adapter.layers.forEach(({ k, v }, layer) => {
         kv.writePrefix(row, layer, 'k', k);
         kv.writePrefix(row, layer, 'v', v);
       });
     if (sequence.promptLogprobs !== null) return;
-    const hit = prefixCache.lookup(cacheRoot(adapter), tokens, numPrompt - 1);
+    const hit = prefixCache.lookup(cacheRoot(sequence), tokens, numPrompt - 1);
     hit.blocks.forEach((values, i) => {
       const start = numVirtual + i * BLOCK_TOKENS;
       kv.write(row, start, start + BLOCK_TOKENS, values);
@@ -248,18 +265,40 @@ export class ServingEngine implements Engine {
 
   #keepPrefix(sequence: Sequence): void {
     const { kv, prefixCache } = this.#options;
-    const { adapter, numVirtual, tokens, numComputed } = sequence;
+    const { numVirtual, tokens, numComputed } = sequence;
     const row = this.#slots.slotOf(sequence) + 1;
-    prefixCache.insert(cacheRoot(adapter), tokens, numComputed, (start, end) =>
+    prefixCache.insert(cacheRoot(sequence), tokens, numComputed, (start, end) =>
       kv.read(row, numVirtual + start, numVirtual + end),
     );
+  }
+
+  /** Keys and values that rounded weights made are found by requests of these weights alone. */
+  #noteRounding(sequences: readonly Sequence[]): void {
+    const rounding = roundingOf(this.#options.runner.lastMerged);
+    if (rounding !== '') for (const sequence of sequences) sequence.rounding = rounding;
+  }
+
+  /** Of a queue that is full: one of whoever holds most of it goes. Throws queue_full where that is the arriving request's own tenant. */
+  #makeRoom(request: GenerationRequest): void {
+    const loser = this.#queue.makesRoom(request);
+    const numOwn = this.#queue.items.filter((other) => other.request.tenant === request.tenant).length;
+    if (loser === null)
+      throw queueFull(`${numOwn} of the ${this.#queue.size} requests in it are of this tenant`);
+    const { tenant } = loser.request;
+    loser.fail(
+      queueFull(
+        tenant === request.tenant
+          ? 'this request made room for another fairness id of its tenant, of which fewer wait'
+          : 'this request made room for another tenant, of which fewer wait',
+      ),
+    );
+    this.#queue.withdraw(loser);
   }
 
   #cancel(sequence: Sequence): void {
     if (sequence.finished) return;
     sequence.finish('cancelled', null);
-    const index = this.#waiting.indexOf(sequence);
-    if (index !== -1) this.#waiting.splice(index, 1);
+    this.#queue.withdraw(sequence);
     this.#wake?.();
   }
 
@@ -277,7 +316,7 @@ export class ServingEngine implements Engine {
   async #idle(): Promise<void> {
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
-      if (this.#waiting.length > 0 || this.#tasks.length > 0 || this.#disposed) resolve();
+      if (this.#queue.size > 0 || this.#tasks.length > 0 || this.#disposed) resolve();
     });
     this.#wake = null;
   }
@@ -293,8 +332,15 @@ export class ServingEngine implements Engine {
   }
 }
 
-function cacheRoot(adapter: ServingAdapter | null): string {
-  return adapter === null ? 'base' : adapter.hash;
+/** Nothing is found under another's tenant or adapter, so that the time of an answer tells nothing of what others asked. */
+function cacheRoot({ request: { tenant }, adapter, rounding }: Sequence): string {
+  return JSON.stringify([tenant, adapter?.hash ?? 'base', ...(rounding === '' ? [] : [rounding])]);
+}
+
+function queueFull(why: string): GatewayError {
+  return new GatewayError('queue_full', `The queue is full, and ${why}. Try again later, or raise --queue.`, {
+    retryAfterS: RETRY_AFTER_S,
+  });
 }
 
 function shuttingDown(): GatewayError {

@@ -26,7 +26,17 @@ export interface SamplingParams {
   readonly logprobs: number | null;
 }
 
-export interface GenerationRequest {
+/** Who a request is for when slots, places in the queue and cached prompts are shared out. */
+export interface FairClaim {
+  /** Tenants get equal service while they wait, and nothing of another's prompts. */
+  readonly tenant: string;
+  /** Shares out what the tenant gets among its own clients; null is one of them. */
+  readonly fairnessId: string | null;
+  /** Higher goes first, 0 is normal. Lower ones get a slot now and then. */
+  readonly priority: number;
+}
+
+export interface GenerationRequest extends FairClaim {
   readonly promptTokens: readonly number[];
   /** Loaded and pinned by the caller until the generator ends. null is the base. */
   readonly adapter: ServingAdapter | null;
@@ -79,6 +89,7 @@ export interface Engine {
   /**
    * Queues a request at once, before the first pull.
    * Throws GatewayError synchronously: queue_full (429, Retry-After), context_length_exceeded, invalid_value (an id out of range, an empty prompt).
+   * A request that waits in a full queue may have to make room for a tenant that holds less of it: then the generator throws queue_full.
    */
   generate(request: GenerationRequest): AsyncGenerator<GenerationEvent, void, undefined>;
   stats(): EngineStats;

@@ -3,10 +3,12 @@
 
 import type { Context } from 'hono';
 import type { AdapterLease } from '../adapters/types.js';
+import type { FairClaim } from '../engine/types.js';
 import { GatewayError } from '../errors.js';
 import { errorBody, toGatewayError } from './error-response.js';
 import { DONE_EVENT, event, EventStream } from './event-stream.js';
 import { GenerationJob, type GenerationPlan, type Usage } from './generation-job.js';
+import type { Meter } from './metering.js';
 import type { PromptScores, SequenceListener } from './sequence.js';
 import type { ServerEnv, Services } from './services.js';
 import type { Piece, ScoredToken } from './text-stream.js';
@@ -48,13 +50,15 @@ export const STREAM_HEADERS = {
   'x-accel-buffering': 'no',
 };
 
-/** Takes over the lease. Throws what may be thrown before the first byte; a stream tells later failures itself. */
+/** Takes over the lease and the meter. Throws what may be thrown before the first byte; a stream tells later failures itself. */
 export async function answer(
   c: Context<ServerEnv>,
   services: Services,
   request: AnswerRequest,
+  claim: FairClaim,
+  meter: Meter,
 ): Promise<Response> {
-  const job = await GenerationJob.start(services, request.plan, request.lease);
+  const job = await GenerationJob.start(services, request.plan, request.lease, claim, meter);
   const watch = new ClientWatch(job, c.req.raw.signal, services.limits.requestTimeoutMs);
   if (!request.stream) return whole(c, request, job, watch);
   const stream = new EventStream(() => watch.leave());

@@ -3,12 +3,18 @@
 import { OpenAPIHono } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { ERROR_CODES, GatewayError } from '../errors.js';
+import { callerOfRequest, checkScopesOf } from './caller.js';
 import type { ServerDependencies } from './dependencies.js';
 import { registerEngineGauges } from './engine-gauges.js';
+import { registerMergeGauges } from './merge-gauges.js';
 import { errorBody, errorHeaders, toGatewayError } from './error-response.js';
 import { ServerMetrics } from './metrics.js';
 import { requestHeaders } from './request-headers.js';
 import { registerAdapterRoutes } from './routes/adapters.js';
+import { registerAdminKeyRoutes } from './routes/admin-keys.js';
+import { registerAdminTenantRoutes } from './routes/admin-tenants.js';
+import { registerAdminUsageRoute } from './routes/admin-usage.js';
+import { registerAliasRoutes } from './routes/aliases.js';
 import { registerFileRoutes } from './routes/files.js';
 import { registerFineTuningRoutes } from './routes/fine-tuning.js';
 import { registerGenerationRoutes } from './routes/generation.js';
@@ -17,6 +23,7 @@ import { registerProbeRoutes } from './routes/probes.js';
 import { registerRuntimeLoraRoutes } from './routes/runtime-lora.js';
 import { registerTokenRoutes } from './routes/tokens.js';
 import type { ServerApp, ServerEnv, Services } from './services.js';
+import { createTenantMetrics } from './tenant-metrics.js';
 import { registerTrainingGauges } from './training-gauges.js';
 
 /** Every route over these dependencies. Registers its metrics, so a registry serves one app. */
@@ -25,13 +32,16 @@ export function createApp(dependencies: ServerDependencies): ServerApp {
   const services: Services = {
     ...dependencies,
     metrics: new ServerMetrics(metricsRegistry, base.name, clock),
+    tenantMetrics: createTenantMetrics(metricsRegistry),
     maxModelLen: Math.min(base.contextLength, engine.contextLength),
   };
   registerEngineGauges(dependencies);
+  if (dependencies.merging) registerMergeGauges(dependencies, dependencies.merging);
   registerTrainingGauges(dependencies);
 
   const app = new OpenAPIHono<ServerEnv>();
   app.use(requestHeaders(services));
+  app.use(callerOfRequest(services));
   app.onError((thrown, c) => respond(c, toGatewayError(thrown, c.var.requestId, logger)));
   // Answers rather than throws: what is thrown here would pass by the middleware.
   app.notFound((c) => respond(c, routeNotFound(c.req.method, c.req.path)));
@@ -39,10 +49,15 @@ export function createApp(dependencies: ServerDependencies): ServerApp {
   registerModelRoutes(app, services);
   registerTokenRoutes(app, services);
   registerAdapterRoutes(app, services);
+  registerAliasRoutes(app, services);
   registerRuntimeLoraRoutes(app, services);
   registerFileRoutes(app, services);
   registerFineTuningRoutes(app, services);
+  registerAdminTenantRoutes(app, services);
+  registerAdminKeyRoutes(app, services);
+  registerAdminUsageRoute(app, services);
   registerProbeRoutes(app, services);
+  checkScopesOf(app);
   refuseOtherMethods(app);
   return app;
 }

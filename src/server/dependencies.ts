@@ -2,10 +2,13 @@
 // (clock, logger, archive and folder readers) as a value. Nothing here is a default: main decides.
 
 import type { Registry } from 'prom-client';
-import type { AdapterService } from '../adapters/types.js';
+import type { MergeStatus } from '../adapters/merging/status.js';
+import type { AdapterService } from '../adapters/protocol.js';
 import type { Engine } from '../engine/types.js';
+import type { TenantService } from '../tenants/service.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
 import type { TrainingService } from '../train/jobs/types.js';
+import type { TrainingOptions } from '../train/options.js';
 
 export interface BaseDescription {
   /** The id that selects the base as `model`. */
@@ -19,6 +22,8 @@ export interface BaseDescription {
   readonly weights: string;
   /** Longest sequence that the base was made for, in tokens. */
   readonly contextLength: number;
+  /** That was chosen in place of the checkpoint's own; null is none. Training is done under it too. */
+  readonly ropeScaling: TrainingOptions['ropeScaling'];
 }
 
 export interface Logger {
@@ -42,6 +47,9 @@ export interface ServerDependencies {
   readonly tokenizer: TextTokenizer;
   readonly adapters: AdapterService;
   readonly training: TrainingService;
+  /** Absent or null where nothing is merged. */
+  readonly merging?: MergeStatus | null;
+  readonly tenants: TenantService;
   readonly base: BaseDescription;
   /** Unpacks a .zip, .tar.gz or .tgz. Throws GatewayError invalid_file. */
   readonly readArchive: (bytes: Uint8Array, filename: string) => Promise<AdapterFiles>;
@@ -50,6 +58,8 @@ export interface ServerDependencies {
   readonly metricsRegistry: Registry;
   /** Milliseconds since the Unix epoch; fractions welcome. */
   readonly clock: () => number;
+  /** At least 0, below 1: draws among the targets of an alias. */
+  readonly random: () => number;
   readonly limits: ServerLimits;
   /** The folder that /v1/load_lora_adapter may read from; null turns the route off. */
   readonly runtimeLora: { readonly folder: string } | null;

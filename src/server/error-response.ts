@@ -40,5 +40,6 @@ export function errorHeaders(error: GatewayError): Record<string, string> {
     const seconds = Math.min(MAX_RETRY_AFTER_S, Math.max(1, Math.ceil(error.retryAfterS ?? 1)));
     return { 'retry-after': String(seconds) };
   }
+  if (error.status === 401) return { 'www-authenticate': 'Bearer' };
   return error.status === 409 ? { 'x-should-retry': 'false' } : {};
 }

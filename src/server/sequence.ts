@@ -31,6 +31,7 @@ export class Sequence {
   #lastTokenMs = 0;
   #numTokens = 0;
   #numCachedTokens = 0;
+  #hasRunPrompt = false;
   #reason: 'stop' | 'length' | null = null;
 
   constructor(parts: SequenceParts) {
@@ -44,6 +45,11 @@ export class Sequence {
 
   get numCachedTokens(): number {
     return this.#numCachedTokens;
+  }
+
+  /** The prompt was computed, or found in the cache. */
+  get hasRunPrompt(): boolean {
+    return this.#hasRunPrompt;
   }
 
   cancel(): void {
@@ -66,6 +72,7 @@ export class Sequence {
     const { index, metrics, numPromptTokens, text } = this.#parts;
     switch (event.type) {
       case 'prompt':
+        this.#hasRunPrompt = true;
         this.#numCachedTokens = event.numCachedTokens;
         metrics.promptRan(numPromptTokens);
         listener.prompt(index, event.promptLogprobs);

@@ -4,7 +4,9 @@
 import type { AdapterBase } from '../adapters/base.js';
 import { readPeft } from '../adapters/peft.js';
 import type { PrefixAdapter, PromptEmbeddings, ServingAdapter } from '../adapters/types.js';
-import type { Engine, SamplingParams } from '../engine/types.js';
+import { greedySampling } from './greedy-sampling.js';
+import type { Engine, FairClaim } from '../engine/types.js';
+import { DEFAULT_TENANT } from '../tenants/types.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
 import { finishSteps } from './prompt-tokens.js';
 
@@ -22,22 +24,8 @@ export interface Sample {
 }
 
 const MAX_TOKENS = 128;
-
-const GREEDY: Omit<SamplingParams, 'maxTokens'> = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0,
-  minTokens: 0,
-  ignoreEos: false,
-  stopTokenIds: [],
-  logprobs: null,
-};
+/** Behind everybody's requests. */
+const CLAIM: FairClaim = { tenant: DEFAULT_TENANT, fairnessId: null, priority: -1 };
 
 /** One answer for each prompt, in order. Throws what the adapter's reader, the tokenizer and the engine throw. */
 export async function sampleAdapter(
@@ -64,9 +52,10 @@ async function answerPrompt(
   const numVirtual = adapter.kind === 'prefix' ? adapter.numVirtualTokens : 0;
   const room = Math.max(1, engine.contextLength - promptTokens.length - numVirtual);
   const events = engine.generate({
+    ...CLAIM,
     promptTokens,
     adapter,
-    sampling: { ...GREEDY, maxTokens: Math.min(MAX_TOKENS, room) },
+    sampling: greedySampling(Math.min(MAX_TOKENS, room)),
     promptLogprobs: false,
     signal,
   });

@@ -25,12 +25,14 @@ const { adapterFiles, fixtureBase, fixtureConfig, peftFiles, readTensors } =
 const say = (line: string) => writeSync(1, `${line}\n`);
 const weights = readTensors(adapterFiles('llama-tied', 'lora-qv-r8').get('adapter_model.safetensors')!);
 const config = fixtureConfig('llama-tied', 'lora-qv-r8');
-const service = await createAdapterService({
+const adapters = await createAdapterService({
   dataDir: dataDir!,
   base: fixtureBase('llama-tied'),
   cacheBytes: 1 << 20,
+  keptVersions: 2,
   runPrompt: () => Promise.reject(new Error('no prompts here')),
 });
+const service = adapters.of('default');
 say('ready');
 // The same contents as any process before: what a crash left of them is in the way of the next registration, or is not.
 for (let index = 0; ; index++) {

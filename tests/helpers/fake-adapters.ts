@@ -1,9 +1,13 @@
-// An adapter service without files: a map of names, with every lease counted.
+// An adapter service without files: a map of names that are everybody's, with every lease counted. What tenants may see of each other is
+// tested over the real one.
 
 import { GatewayError } from '../../src/errors.js';
-import type { AdapterInfo, AdapterLease, AdapterService, ServingAdapter } from '../../src/adapters/types.js';
+import type { AdapterService, TenantAdapters, TenantAliases } from '../../src/adapters/protocol.js';
+import type { AdapterInfo, AdapterLease, ServingAdapter } from '../../src/adapters/types.js';
 
-export class FakeAdapters implements AdapterService {
+const refuse = () => Promise.reject(new Error('the fake has no such thing'));
+
+export class FakeAdapters implements AdapterService, TenantAdapters {
   readonly #infos = new Map<string, AdapterInfo>();
   readonly registered: { name: string; files: ReadonlyMap<string, Uint8Array> }[] = [];
   readonly combinations: (readonly { name: string; scale: number }[])[] = [];
@@ -19,6 +23,7 @@ export class FakeAdapters implements AdapterService {
   add(name: string, changes: Partial<AdapterInfo> = {}): AdapterInfo {
     const info: AdapterInfo = {
       name,
+      owner: 'default',
       version: (this.#infos.get(name)?.version ?? 0) + 1,
       hash: `hash-of-${name}`,
       peftType: 'LORA',
@@ -35,12 +40,39 @@ export class FakeAdapters implements AdapterService {
     return info;
   }
 
+  readonly aliases: TenantAliases = {
+    list: () => Promise.resolve([]),
+    get: () => Promise.resolve(null),
+    set: refuse,
+    remove: refuse,
+  };
+  readonly rollback = refuse;
+  readonly share = refuse;
+  readonly unshare = refuse;
+
+  of(): TenantAdapters {
+    return this;
+  }
+
+  async holdings() {
+    return { numAdapters: this.#infos.size, sizeBytes: 0 };
+  }
+
+  async grantees(): Promise<readonly string[]> {
+    return [];
+  }
+
+  async versions(name: string) {
+    const info = await this.get(name);
+    return info === null ? [] : [{ info, isCurrent: true }];
+  }
+
   async list(): Promise<readonly AdapterInfo[]> {
     return [...this.#infos.values()];
   }
 
   async get(name: string): Promise<AdapterInfo | null> {
-    return this.#infos.get(name) ?? null;
+    return this.#infos.get(name.replace(/^default\//, '')) ?? null;
   }
 
   async register(name: string, files: ReadonlyMap<string, Uint8Array>): Promise<AdapterInfo> {

@@ -2,18 +2,18 @@
 
 import { Registry } from 'prom-client';
 import { createApp, type ServerDependencies } from '../../src/server/index.js';
-import type { TrainingService } from '../../src/train/jobs/types.js';
+import type { TenantTraining, TrainingService } from '../../src/train/jobs/types.js';
 import { ByteTokenizer } from './byte-tokenizer.js';
 import { FakeAdapters } from './fake-adapters.js';
 import { FakeEngine, type FakeEngineOptions } from './fake-engine.js';
+import { noTenants } from './tenants.js';
 
 /** 2023-11-14T22:13:20Z */
 export const NOW_MS = 1_700_000_000_000;
 
 const refuse = () => Promise.reject(new Error('no training was expected'));
 
-/** A training service without jobs. */
-export const noTraining: TrainingService = {
+const noTenantTraining: TenantTraining = {
   files: { add: refuse, get: refuse, list: refuse, read: refuse, remove: refuse },
   create: refuse,
   get: refuse,
@@ -26,6 +26,12 @@ export const noTraining: TrainingService = {
     throw new Error('no training was expected');
   },
   checkpoints: refuse,
+};
+
+/** A training service without jobs. */
+export const noTraining: TrainingService = {
+  of: () => noTenantTraining,
+  holdings: async () => ({ numJobs: 0, sizeBytes: 0 }),
   countByStatus: async () => ({
     queued: 0,
     validating: 0,
@@ -62,6 +68,7 @@ export function testApp({
     tokenizer,
     adapters,
     training: noTraining,
+    tenants: noTenants,
     base: {
       name: 'tiny',
       baseHash: '0123456789abcdef',
@@ -69,11 +76,13 @@ export function testApp({
       source: 'hub/tiny',
       weights: 'q4',
       contextLength: 8192,
+      ropeScaling: null,
     },
     readArchive: () => Promise.reject(new Error('no archive was expected')),
     readAdapterFolder: () => Promise.reject(new Error('no folder was expected')),
     metricsRegistry: new Registry(),
     clock: () => time.nowMs,
+    random: () => 0,
     limits: { maxUploadBytes: 100_000 },
     runtimeLora: null,
     isReady: () => true,

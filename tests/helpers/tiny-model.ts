@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { greedySampling } from '../../src/server/greedy-sampling.js';
 import type { OpenEngine, OpenEngineOptions } from '../../src/engine/open-engine.js';
 import { adapterBase } from '../../src/adapters/base.js';
 import { readPeft } from '../../src/adapters/peft.js';
@@ -48,22 +49,7 @@ export async function tinyModel(base: string, weights: 'f32' | 'q4' | 'q8' = 'f3
   };
 }
 
-export const GREEDY: SamplingParams = {
-  temperature: 0,
-  topP: 1,
-  topK: 0,
-  minP: 0,
-  frequencyPenalty: 0,
-  presencePenalty: 0,
-  repetitionPenalty: 1,
-  logitBias: new Map(),
-  seed: 0,
-  maxTokens: 8,
-  minTokens: 0,
-  ignoreEos: true,
-  stopTokenIds: [],
-  logprobs: 0,
-};
+export const GREEDY: SamplingParams = { ...greedySampling(8), ignoreEos: true, logprobs: 0 };
 
 export function request(
   promptTokens: readonly number[],
@@ -74,6 +60,9 @@ export function request(
   return {
     promptTokens,
     adapter: null,
+    tenant: 'default',
+    fairnessId: null,
+    priority: 0,
     promptLogprobs: false,
     signal: new AbortController().signal,
     ...options,

@@ -27,6 +27,26 @@ export interface SftReference {
   readonly first_step_grad_l2: Readonly<Record<string, number>>;
 }
 
+export interface DpoReference {
+  readonly beta: number;
+  readonly prompt_len: number;
+  readonly chosen: readonly number[];
+  readonly rejected: readonly number[];
+  readonly policy_chosen_logp: number;
+  readonly policy_rejected_logp: number;
+  readonly ref_chosen_logp: number;
+  readonly ref_rejected_logp: number;
+  readonly reward_chosen: number;
+  readonly reward_rejected: number;
+  readonly margin: number;
+  readonly loss: number;
+  readonly grad_norm: number;
+}
+
+export function dpoReference(): DpoReference {
+  return readReference('dpo.json') as DpoReference;
+}
+
 export function readReference(name: string): unknown {
   return JSON.parse(readFileSync(join(TRAIN, name), 'utf8'));
 }

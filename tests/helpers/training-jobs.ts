@@ -5,10 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'libsql';
 import { Kysely, SqliteDialect } from 'kysely';
+import type { CheckQuota } from '../../src/tenants/check-quota.js';
 import type { FromWorker, ToWorker } from '../../src/train/jobs/messages.js';
+import type { Adapters } from '../../src/train/jobs/publish.js';
 import { createTrainingService } from '../../src/train/jobs/service.js';
 import type { TrainingDatabase, TrainingSchema } from '../../src/train/jobs/tables.js';
-import type { Job, JobRequest, TrainingService } from '../../src/train/jobs/types.js';
+import type { Job, JobRequest, TenantTraining } from '../../src/train/jobs/types.js';
+import { DEFAULT_TENANT } from '../../src/tenants/types.js';
 import { serveRun } from '../../src/train/jobs/worker-loop.js';
 import type { StartWorker } from '../../src/train/jobs/worker-process.js';
 import type { Run, Sample } from '../../src/train/run-types.js';
@@ -69,6 +72,10 @@ export interface TestTrainingOptions {
   readonly samples?: readonly Sample[] | Error;
   readonly dataDir?: string;
   readonly database?: TrainingDatabase;
+  readonly checkQuota?: CheckQuota;
+  readonly keepFoldersMs?: number;
+  /** Where results are published; a fake where it is absent. */
+  readonly publishTo?: Adapters;
 }
 
 export async function testTraining(cleanup: Cleanup, options: TestTrainingOptions = {}) {
@@ -78,12 +85,14 @@ export async function testTraining(cleanup: Cleanup, options: TestTrainingOption
   const log = (message: string, fields?: object) => void logged.push(`${message} ${JSON.stringify(fields)}`);
   const time = { nowMs: 1_700_000_000_000 };
   const database = options.database ?? memoryDatabase();
-  const training = await createTrainingService({
+  const service = await createTrainingService({
     database,
     dataDir,
     artifactFolder: '/none',
     base: { name: 'tiny', baseHash: '0123456789abcdef', contextLength: 8192 },
-    adapters,
+    adapters: options.publishTo ?? adapters,
+    ...(options.checkQuota === undefined ? {} : { checkQuota: options.checkQuota }),
+    ...(options.keepFoldersMs === undefined ? {} : { keepFoldersMs: options.keepFoldersMs }),
     threads: 1,
     yielding: { isOn: true, minShare: 0 },
     isBusy: options.isBusy ?? (() => false),
@@ -96,6 +105,8 @@ export async function testTraining(cleanup: Cleanup, options: TestTrainingOption
     clock: () => time.nowMs,
     log: { info: log, warn: log, error: log },
   });
+  // Most tests are about one tenant.
+  const training = { ...service.of(DEFAULT_TENANT), ...service };
   cleanup.after(async () => {
     await training.close();
     rmSync(dataDir, { recursive: true, force: true });
@@ -103,7 +114,7 @@ export async function testTraining(cleanup: Cleanup, options: TestTrainingOption
   return { training, adapters, dataDir, database, logged, time };
 }
 
-export async function addFile(training: TrainingService, text: string, name = 'train.jsonl') {
+export async function addFile(training: Pick<TenantTraining, 'files'>, text: string, name = 'train.jsonl') {
   return training.files.add(name, 'fine-tune', new Blob([text]).stream());
 }
 
@@ -129,7 +140,7 @@ const MAX_TURNS = 1_000_000;
 
 /** Asks on each turn of the event loop until the job is as wanted. */
 export async function untilJob(
-  training: TrainingService,
+  training: Pick<TenantTraining, 'get'>,
   id: string,
   holds: (job: Job) => boolean,
 ): Promise<Job> {

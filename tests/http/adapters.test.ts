@@ -21,6 +21,7 @@ const germanObject = {
   object: 'adapter',
   id: 'german',
   name: 'german',
+  owner: 'default',
   version: 1,
   hash: 'hash-of-german',
   peft_type: 'LORA',
@@ -127,7 +128,12 @@ describe('GET and DELETE', () => {
     const t = testApp({ adapterNames: ['german'] });
     const list = await t.app.request('/v1/adapters');
     assert.deepEqual(await jsonOf(list), { object: 'list', data: [germanObject] });
-    assert.deepEqual(await jsonOf(await t.app.request('/v1/adapters/german')), germanObject);
+    const version = { hash: 'hash-of-german', size_bytes: 1234, created_at: 1_700_000_000, current: true };
+    assert.deepEqual(await jsonOf(await t.app.request('/v1/adapters/german')), {
+      ...germanObject,
+      versions: [{ id: 'german@1', version: 1, ...version }],
+      shared_with: [],
+    });
     const deleted = await t.app.request('/v1/adapters/german', { method: 'DELETE' });
     assert.equal(deleted.status, 200);
     assert.deepEqual(await jsonOf(deleted), { id: 'german', object: 'adapter', deleted: true });

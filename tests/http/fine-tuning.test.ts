@@ -112,6 +112,7 @@ test('a job from its creation to its model', async (t) => {
     step: 0,
     total_steps: null,
     result_folder: null,
+    rope_scaling: 'none',
   });
   await until(created.id, ({ step }) => step === 2);
   const running = await show(created.id);

@@ -149,7 +149,15 @@ test('a reader that does not read holds up nobody, and gets all of it later', as
     contextLength: 40_000,
     adapterNames: ['german'],
     deps: {
-      base: { name: 'tiny', baseHash: 'f', createdAt: 0, source: '', weights: 'q4', contextLength: 40_000 },
+      base: {
+        name: 'tiny',
+        baseHash: 'f',
+        createdAt: 0,
+        source: '',
+        weights: 'q4',
+        contextLength: 40_000,
+        ropeScaling: null,
+      },
     },
   });
   const body = JSON.stringify({ ...hello, model: 'german', stream: true, max_tokens: 30_000 });

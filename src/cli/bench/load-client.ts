@@ -12,6 +12,8 @@ export interface Answer {
   /** When each piece of text came; empty where the answer was not streamed. */
   readonly pieceMs: readonly number[];
   readonly numTokens: number;
+  /** As the answer names it; null where it does not. */
+  readonly model: string | null;
   /** Prompt tokens that a cache saved; 0 where the server does not say. */
   readonly numCachedTokens: number;
 }
@@ -27,6 +29,7 @@ const usage = z.object({
   prompt_tokens_details: z.object({ cached_tokens: z.number().nullish() }).nullish(),
 });
 const event = z.object({
+  model: z.string().nullish(),
   usage: usage.nullish(),
   error: z.unknown().optional(),
   choices: z
@@ -40,10 +43,12 @@ type Event = z.infer<typeof event>;
 export class LoadClient {
   readonly #url: URL;
   readonly #signal: AbortSignal;
+  readonly #headers: Readonly<Record<string, string>>;
 
-  constructor(url: string, signal: AbortSignal) {
+  constructor(url: string, signal: AbortSignal, headers: Readonly<Record<string, string>> = {}) {
     this.#url = new URL(url);
     this.#signal = signal;
+    this.#headers = headers;
   }
 
   /** Posts a body; streams where it says `stream: true`. Throws Error for any status but 200 and for an error event. */
@@ -55,13 +60,15 @@ export class LoadClient {
     const pieceMs: number[] = [];
     let numTokens: number | null = null;
     let numCachedTokens = 0;
+    let model: string | null = null;
     const see = (data: string): void => {
-      const { usage: counted, error, choices } = event.parse(JSON.parse(data));
+      const { usage: counted, error, choices, model: named } = event.parse(JSON.parse(data));
       if (error !== undefined) throw new Error(JSON.stringify(error).slice(0, 300));
       if (counted) {
         numTokens = counted.completion_tokens;
         numCachedTokens = counted.prompt_tokens_details?.cached_tokens ?? 0;
       }
+      model = named ?? model;
       if (hasText(choices)) pieceMs.push(performance.now());
     };
     if (body['stream'] === true) await readEvents(response, see);
@@ -71,6 +78,7 @@ export class LoadClient {
       endMs: performance.now(),
       pieceMs: body['stream'] === true ? pieceMs : [],
       numTokens: numTokens ?? pieceMs.length,
+      model,
       numCachedTokens,
     };
   }
@@ -82,7 +90,11 @@ export class LoadClient {
         {
           method: 'POST',
           agent: false,
-          headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(body) },
+          headers: {
+            'content-type': 'application/json',
+            'content-length': Buffer.byteLength(body),
+            ...this.#headers,
+          },
           signal: this.#signal,
           timeout: TIMEOUT_MS,
         },

@@ -8,8 +8,9 @@ export interface Series {
 }
 
 /** Throws unavailable where /metrics is not answered. */
-export async function readMetrics(url: string): Promise<readonly Series[]> {
-  const response = await fetch(`${url}/metrics`);
+export async function readMetrics(url: string, apiKey: string | null = null): Promise<readonly Series[]> {
+  const headers = apiKey === null ? {} : { authorization: `Bearer ${apiKey}` };
+  const response = await fetch(`${url}/metrics`, { headers });
   if (!response.ok) throw new GatewayError('unavailable', `${url}/metrics answered ${response.status}`);
   return parseMetrics(await response.text());
 }

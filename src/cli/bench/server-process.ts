@@ -22,6 +22,7 @@ type Shared = keyof Config & keyof ConfigOf<'bench'>;
 export async function startServerProcess(
   config: Config,
   env: Readonly<Record<string, string | undefined>>,
+  apiKey: string | null = null,
 ): Promise<ServerProcess> {
   const entry = process.argv[1];
   assert(entry !== undefined, 'the program was started from a file');
@@ -40,7 +41,7 @@ export async function startServerProcess(
   try {
     const url = await listeningUrl(child);
     const readyMs = performance.now() - startMs;
-    const rssBytes = sumOf(await readMetrics(url), 'process_resident_memory_bytes');
+    const rssBytes = sumOf(await readMetrics(url, apiKey), 'process_resident_memory_bytes');
     return { url, readyMs, rssBytes, stop };
   } catch (error) {
     await stop();

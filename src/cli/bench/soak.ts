@@ -10,9 +10,12 @@ import { circumstanceLines, number, table, type Circumstances } from './report.j
 import { chatBody } from './scenario-run.js';
 import { slope } from './statistics.js';
 import { modelTarget } from './target.js';
+import { bearer } from './tenant-access.js';
 
 export interface SoakOptions {
   readonly url: string;
+  /** Null where the server asks for none. */
+  readonly apiKey: string | null;
   readonly arch: Architecture;
   readonly minutes: number;
   readonly signal: AbortSignal;
@@ -54,10 +57,10 @@ const WARM_UP = 0.25;
 const FLAT = 0.05;
 
 export async function soak(options: SoakOptions): Promise<SoakResult> {
-  const { url, signal, log } = options;
+  const { url, apiKey, signal, log } = options;
   const startMs = performance.now();
   const sample = async (): Promise<SoakSample> =>
-    readSample(await readMetrics(url), (performance.now() - startMs) / 1000);
+    readSample(await readMetrics(url, apiKey), (performance.now() - startMs) / 1000);
   const endMs = startMs + options.minutes * 60_000;
   const churning = churn(options, () => performance.now() < endMs);
   const samples: SoakSample[] = [];
@@ -70,7 +73,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     }
   })();
   const [counts] = await Promise.all([churning, watching]);
-  const leftNames = (await new ServerClient(url).listAdapters()).filter(({ name }) =>
+  const leftNames = (await new ServerClient(url, apiKey).listAdapters()).filter(({ name }) =>
     name.startsWith('soak-'),
   );
   return judge(options.minutes, counts, samples, await sample(), leftNames.length);
@@ -144,11 +147,11 @@ export function soakMarkdown(circumstance: Circumstances, result: SoakResult): s
 
 /** Uploads, uses and removes adapters, each worker with one name of its own, while `goOn` says so. */
 async function churn(
-  { url, arch, signal }: SoakOptions,
+  { url, apiKey, arch, signal }: SoakOptions,
   goOn: () => boolean,
 ): Promise<{ adapters: number; requests: number; errors: string[] }> {
-  const admin = new ServerClient(url);
-  const client = new LoadClient(url, signal);
+  const admin = new ServerClient(url, apiKey);
+  const client = new LoadClient(url, signal, apiKey === null ? {} : bearer(apiKey));
   const files = randomAdapter(arch, 1);
   const counts = { adapters: 0, requests: 0, errors: [] as string[] };
   const worker = async (index: number): Promise<void> => {

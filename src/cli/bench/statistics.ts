@@ -23,6 +23,13 @@ export function spread(values: readonly number[]): Spread {
   return { p50: percentile(values, 50), p95: percentile(values, 95) };
 }
 
+/** Jain's fairness index: 1 where all got the same, 1 / n where one got everything; null for no values or only zeros. */
+export function jain(values: readonly number[]): number | null {
+  const sum = values.reduce((total, value) => total + value, 0);
+  const squares = values.reduce((total, value) => total + value ** 2, 0);
+  return ratio(sum ** 2, values.length * squares);
+}
+
 /** null where either is missing or nothing can be divided by. */
 export function ratio(value: number | null, reference: number | null): number | null {
   return value === null || reference === null || reference === 0 ? null : value / reference;

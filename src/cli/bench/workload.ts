@@ -65,9 +65,16 @@ export function scenarios(quick: boolean): readonly Scenario[] {
   ];
 }
 
-/** `uniform` in [0, 1) to an adapter: P(k) ~ 1 / (k + 1). */
+/** `uniform` in [0, 1) to an item, each as likely as its weight says. */
+export function pickWeighted<T extends { readonly weight: number }>(uniform: number, items: readonly T[]): T {
+  let left = uniform * items.reduce((sum, { weight }) => sum + weight, 0);
+  return items.find(({ weight }) => (left -= weight) < 0) ?? items.at(-1)!;
+}
+
+/** P(k) ~ 1 / (k + 1). */
 function zipf(uniform: number): number {
-  const weights = Array.from({ length: NUM_ADAPTERS }, (_, k) => 1 / (k + 1));
-  let left = uniform * weights.reduce((sum, weight) => sum + weight);
-  return weights.findIndex((weight) => (left -= weight) < 0);
+  return pickWeighted(
+    uniform,
+    Array.from({ length: NUM_ADAPTERS }, (_, k) => ({ index: k, weight: 1 / (k + 1) })),
+  ).index;
 }

@@ -10,7 +10,6 @@ export function planLines(plan: TrainingPlan): string[] {
     `base: ${count(baseParameters)} parameters; trained: ${count(trainedParameters)} (${share.toPrecision(3)} %)`,
     `data: ${count(size.numExamples)} examples, longest row ${count(size.longestRow)} tokens`,
     `steps: ${count(size.totalSteps)}, ${count(size.stepsPerEpoch)} an epoch; tokens: ${count(size.numTokens)}, with padding ${count(size.numPaddedTokens)}`,
-    ...timeLines(plan),
     `memory: ${sizeText(plan.neededBytes)} of ${sizeText(plan.memoryBytes)}`,
   ];
 }
@@ -23,9 +22,10 @@ export function memoryLines({ memory }: TrainingPlan): string[] {
     .map(({ name, bytes }) => `  ${name.padEnd(width)}  ${sizeText(bytes).padStart(9)}`);
 }
 
-function timeLines({ tokensPerSecond, totalS }: TrainingPlan): string[] {
-  if (tokensPerSecond === null || totalS === null) return [];
-  return [`time: ${timeText(totalS)} at ${count(Math.round(tokensPerSecond))} tokens a second`];
+/** `tokensPerSecond`: padded ones. */
+export function timeLine({ size }: Pick<TrainingPlan, 'size'>, tokensPerSecond: number): string {
+  const seconds = size.numPaddedTokens / tokensPerSecond;
+  return `time: ${timeText(seconds)} at ${count(Math.round(tokensPerSecond))} tokens a second`;
 }
 
 function count(value: number): string {

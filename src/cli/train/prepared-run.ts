@@ -1,4 +1,5 @@
 // From a training file to a run that could begin: the base converted, the data read and tokenized, every choice made, the plan.
+import { ropeText } from '../../adapters/rope-origin.js';
 import { openArtifact } from '../../model/artifact-reader.js';
 import type { Manifest } from '../../model/artifact.js';
 import { splitDataset } from '../../data/dataset-split.js';
@@ -6,7 +7,7 @@ import { partsOf, tokenizeDataset } from '../../data/tokenized-dataset.js';
 import type { TrainingOptions } from '../../train/options.js';
 import { memoryLimit } from '../../train/plan/machine-memory.js';
 import { sizeOfRun } from '../../train/plan/run-size.js';
-import { planTraining, type Rate, type TrainingPlan } from '../../train/plan/training-plan.js';
+import { planTraining, type TrainingPlan } from '../../train/plan/training-plan.js';
 import type { Ui } from '../progress.js';
 import { completeOptions } from '../yaml/complete-options.js';
 import type { TrainingConfig } from '../yaml/training-config.js';
@@ -18,13 +19,14 @@ export interface PreparedRun {
   readonly manifest: Manifest;
   readonly options: TrainingOptions;
   readonly data: SelectedData;
+  /** What is trained on, tokenized. */
+  readonly parts: ReturnType<typeof partsOf>;
   readonly plan: TrainingPlan;
 }
 
 /** Tells about dropped rows. Throws GatewayError where the base, the data or the options cannot be used. */
 export async function prepareRun(
   config: TrainingConfig,
-  rate: Rate | null,
   tools: Pick<TrainingTools, 'prepareModel' | 'openTokenizer'>,
   ui: Ui,
 ): Promise<PreparedRun> {
@@ -48,14 +50,15 @@ export async function prepareRun(
   });
   const parts = partsOf(tokenized);
   const options = completeOptions(config, { ...facts, totalSteps: sizeOfRun(parts, draft).totalSteps });
+  if (options.ropeScaling !== null)
+    ui.log(`positions are scaled: serve the result with --rope-scaling ${ropeText(options.ropeScaling)}`);
   const plan = planTraining({
     architecture: manifest.architecture,
     options,
     parts,
     memoryBytes: memoryLimit(),
-    rate,
   });
-  return { artifactFolder, manifest, options, data, plan };
+  return { artifactFolder, manifest, options, data, parts, plan };
 }
 
 function tellDropped({ training, validation }: SelectedData, ui: Ui): void {

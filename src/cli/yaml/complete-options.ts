@@ -1,7 +1,7 @@
 // The last choices of a run: those that the base's window or the number of examples and steps decide.
 import { GatewayError } from '../../errors.js';
 import type { Architecture, RopeScaling } from '../../model/architecture.js';
-import { yarnMscale } from '../../model/rope-config.js';
+import { chosenScaling, originalWindow } from '../../model/rope-choice.js';
 import type { TrainingOptions } from '../../train/options.js';
 import type { TrainingConfig } from './training-config.js';
 
@@ -38,35 +38,17 @@ function shareOf(count: number, numExamples: number): number {
 /** The factor is the next whole number of windows that holds cutoff_len, as in LLaMA-Factory. */
 function ropeScalingOf(
   { ropeScaling: type, options: { cutoffLength } }: TrainingConfig,
-  { contextLength, ropeScaling: own }: RunFacts['architecture'],
+  architecture: RunFacts['architecture'],
 ): RopeScaling | null {
-  const originalContextLength =
-    own !== null && 'originalContextLength' in own ? own.originalContextLength : contextLength;
   if (type === null) {
-    if (cutoffLength <= contextLength) return null;
+    if (cutoffLength <= architecture.contextLength) return null;
     throw new GatewayError(
       'invalid_config',
-      `Expected \`cutoff_len\` to be at most ${contextLength}, what the base was made for, got ${cutoffLength}; \`rope_scaling: yarn\` trains beyond`,
+      `Expected \`cutoff_len\` to be at most ${architecture.contextLength}, what the base was made for, got ${cutoffLength}; \`rope_scaling: yarn\` trains beyond`,
       { param: 'cutoff_len' },
     );
   }
-  if (cutoffLength <= originalContextLength) return null;
-  const factor = Math.ceil(cutoffLength / originalContextLength);
-  switch (type) {
-    case 'linear':
-      return { type, factor };
-    case 'dynamic':
-      return { type, factor, originalContextLength };
-    case 'llama3':
-      return { type, factor, lowFreqFactor: 1, highFreqFactor: 4, originalContextLength };
-    case 'yarn':
-      return {
-        type,
-        factor,
-        originalContextLength,
-        betaFast: 32,
-        betaSlow: 1,
-        attentionFactor: yarnMscale(factor, 1),
-      };
-  }
+  const window = originalWindow(architecture);
+  if (cutoffLength <= window) return null;
+  return chosenScaling(architecture, { type, factor: Math.ceil(cutoffLength / window) });
 }

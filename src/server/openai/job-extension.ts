@@ -32,6 +32,7 @@ const runFields = {
   backend: oneOf(['onnx', 'tfjs']),
   cutoff_len: integerIn(16, 1_048_576),
   packing: boolean(),
+  rope_scaling: string(),
   gradient_accumulation_steps: integerIn(1, 256),
   max_steps: integerIn(1, 10_000_000),
   learning_rate: positive(),

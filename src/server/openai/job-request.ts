@@ -4,6 +4,8 @@ import { z } from '@hono/zod-openapi';
 import { GatewayError } from '../../errors.js';
 import type { Auto, JobRequest, OptionChoices } from '../../train/jobs/types.js';
 import type { Stage } from '../../train/options.js';
+import { ropeText } from '../../adapters/rope-origin.js';
+import type { BaseDescription } from '../dependencies.js';
 import { unexpected, unsupportedParameter } from '../request-body.js';
 import { integerIn, modelName, string } from './fields.js';
 import {
@@ -75,14 +77,17 @@ export type JobRequestBody = z.infer<typeof jobRequest>;
 /** For /openapi.json: with all fields of the extension. */
 export const documentedJobRequest = jobRequest.extend({ [EXTENSION_FIELD]: jobExtension.optional() });
 
+/** What a run's data and positions have to fit. */
+export type TrainedBase = Pick<BaseDescription, 'contextLength' | 'ropeScaling'>;
+
 /** Throws unsupported_parameter and invalid_value. The model is not looked at. */
-export function toJobRequest(body: JobRequestBody, contextLength: number): JobRequest {
+export function toJobRequest(body: JobRequestBody, base: TrainedBase): JobRequest {
   if (body.integrations !== undefined && body.integrations.length > 0)
     throw unsupportedParameter('integrations');
   const extension = parseExtension(body[EXTENSION_FIELD] ?? {});
   const chosen = chosenHyperparameters(body);
   const stage = stageOf(body, extension);
-  checkTogether(extension, chosen, stage, contextLength);
+  checkTogether(extension, chosen, stage, base);
   return {
     trainingFile: body.training_file,
     validationFile: body.validation_file ?? null,
@@ -91,6 +96,7 @@ export function toJobRequest(body: JobRequestBody, contextLength: number): JobRe
     adapterName: extension.adapter_name ?? null,
     choices: {
       ...toOptionChoices(extension),
+      ropeScaling: base.ropeScaling ?? undefined,
       stage,
       seed: body.seed,
       batchSize: chosen.batch_size ?? 'auto',
@@ -139,15 +145,22 @@ function stageOf({ method: chosen }: JobRequestBody, { stage }: JobExtension): S
 }
 
 /** Choices that fit by themselves and not together. */
-function checkTogether(extension: JobExtension, chosen: Chosen, stage: Stage, contextLength: number): void {
+function checkTogether(extension: JobExtension, chosen: Chosen, stage: Stage, base: TrainedBase): void {
   const refuse = (field: keyof JobExtension, expectation: string): never => {
     throw unexpected(`${EXTENSION_FIELD}.${field}`, expectation, extension[field]);
   };
   const isFull = extension.finetuning_type === 'full';
   if (extension.learning_rate !== undefined && typeof chosen.learning_rate_multiplier === 'number')
     refuse('learning_rate', 'absent where `learning_rate_multiplier` is given');
+  const { contextLength } = base;
   if ((extension.cutoff_len ?? 0) > contextLength)
-    refuse('cutoff_len', `at most ${contextLength}, what the base was made for`);
+    refuse('cutoff_len', `at most ${contextLength}, the window of the base as it is served`);
+  const rope = ropeText(base.ropeScaling);
+  if ((extension.rope_scaling ?? rope) !== rope)
+    refuse(
+      'rope_scaling',
+      `"${rope}", with which the base is served and the adapter would be; start the server with --rope-scaling for another`,
+    );
   if (isFull && (extension.quantization ?? 'none') !== 'none')
     refuse('quantization', 'absent with `finetuning_type` "full": the base itself is trained');
   if (isFull && stage === 'dpo')

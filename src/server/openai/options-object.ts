@@ -1,5 +1,6 @@
 // A run's options as a job shows them: by the names under which they can be chosen (job-extension.ts).
 
+import { ropeText } from '../../adapters/rope-origin.js';
 import type { TrainingOptions } from '../../train/options.js';
 
 /** The choices as they were made in the end, under the same names. */
@@ -11,6 +12,7 @@ export function optionsObject(options: TrainingOptions): Readonly<Record<string,
     backend: options.backend,
     cutoff_len: options.cutoffLength,
     packing: options.packing,
+    rope_scaling: ropeText(options.ropeScaling),
     per_device_train_batch_size: options.batchSize,
     gradient_accumulation_steps: options.accumulation,
     num_train_epochs: options.epochs,

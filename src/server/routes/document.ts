@@ -29,7 +29,7 @@ const errorSchema = z
 /** @param path with parameters as {name} */
 export function documentRoute(
   app: ServerApp,
-  method: 'get' | 'post' | 'delete',
+  method: 'get' | 'post' | 'put' | 'delete',
   path: string,
   summary: string,
   document: RouteDocument = {},

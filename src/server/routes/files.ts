@@ -7,7 +7,7 @@ import { readForm } from '../multipart-form.js';
 import { fileObject, listObject } from '../openai/file-object.js';
 import { limitBody, unexpected } from '../request-body.js';
 import { queryInteger, readQuery } from '../request-query.js';
-import type { ServerApp, Services } from '../services.js';
+import type { ServerApp, ServerEnv, Services } from '../services.js';
 import { documentRoute } from './document.js';
 
 const MAX_PAGE = 10_000;
@@ -25,23 +25,23 @@ const listQuery = z.strictObject({
 });
 
 export function registerFileRoutes(app: ServerApp, services: Services): void {
-  const { files } = services.training;
+  const filesOf = (c: Context<ServerEnv>) => services.training.of(c.var.caller.tenant).files;
   documentRoute(app, 'post', '/v1/files', 'Upload examples to train on', {
     body: uploadForm,
     bodyType: 'multipart/form-data',
   });
   app.post('/v1/files', limitBody(services.limits.maxUploadBytes), async (c) => {
     const file = await readUploadedFile(c);
-    return c.json(fileObject(await files.add(file.name, 'fine-tune', file.stream())));
+    return c.json(fileObject(await filesOf(c).add(file.name, 'fine-tune', file.stream())));
   });
   documentRoute(app, 'get', '/v1/files', 'List the files', { query: listQuery });
   app.get('/v1/files', async (c) => {
     const { purpose = null, limit = MAX_PAGE, order = 'desc', after = null } = readQuery(c, listQuery);
-    return c.json(listObject(await files.list({ purpose, limit, order, after }), fileObject));
+    return c.json(listObject(await filesOf(c).list({ purpose, limit, order, after }), fileObject));
   });
   documentRoute(app, 'get', '/v1/files/{file}', 'Show a file');
   app.get('/v1/files/:file', async (c) => {
-    const file = await files.get(c.req.param('file'));
+    const file = await filesOf(c).get(c.req.param('file'));
     if (file === null) throw fileNotFound(c.req.param('file'));
     return c.json(fileObject(file));
   });
@@ -49,7 +49,7 @@ export function registerFileRoutes(app: ServerApp, services: Services): void {
     responseType: 'application/octet-stream',
   });
   app.get('/v1/files/:file/content', async (c) => {
-    const found = await files.read(c.req.param('file'));
+    const found = await filesOf(c).read(c.req.param('file'));
     if (found === null) throw fileNotFound(c.req.param('file'));
     return c.body(found.content, 200, {
       'content-type': 'application/octet-stream',
@@ -59,7 +59,7 @@ export function registerFileRoutes(app: ServerApp, services: Services): void {
   documentRoute(app, 'delete', '/v1/files/{file}', 'Delete a file; jobs that were made with it go on');
   app.delete('/v1/files/:file', async (c) => {
     const id = c.req.param('file');
-    if (!(await files.remove(id))) throw fileNotFound(id);
+    if (!(await filesOf(c).remove(id))) throw fileNotFound(id);
     return c.json({ id, object: 'file', deleted: true });
   });
 }

@@ -3,8 +3,9 @@
 import { z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { GatewayError } from '../../errors.js';
-import type { JobEvent } from '../../train/jobs/types.js';
-import { modelNotFound } from '../adapter-selection.js';
+import type { Caller } from '../../tenants/types.js';
+import type { JobEvent, TenantTraining } from '../../train/jobs/types.js';
+import { checkModel } from '../adapter-selection.js';
 import { STREAM_HEADERS } from '../answer.js';
 import { errorBody, toGatewayError } from '../error-response.js';
 import { DONE_EVENT, event, EventStream } from '../event-stream.js';
@@ -40,29 +41,33 @@ const WIRE_NAMES: Readonly<Record<string, string>> = {
 };
 
 export function registerFineTuningRoutes(app: ServerApp, services: Services): void {
-  const { training } = services;
+  const trainingOf = trainingOfCaller(services);
   documentRoute(app, 'post', PATH, 'Train an adapter', { body: documentedJobRequest });
   app.post(PATH, limitBody(MAX_JSON_BYTES), async (c) => {
     const body = await readJson(c, jobRequest);
-    await checkBase(services, body.model);
-    const request = toJobRequest(body, services.base.contextLength);
-    return c.json(jobObject(await withWireNames(() => training.create(request))));
+    await checkBase(services, c.var.caller, body.model);
+    const request = toJobRequest(body, services.base);
+    return c.json(jobObject(await withWireNames(() => trainingOf(c).create(request))));
   });
   documentRoute(app, 'get', PATH, 'List the jobs', { query: jobsQuery });
   app.get(PATH, async (c) => {
     const { limit = DEFAULT_PAGE, after = null, metadata = null } = readQuery(c, jobsQuery);
     const wanted = metadata === 'null' ? {} : metadata;
-    return c.json(listObject(await training.list({ limit, after, metadata: wanted }), jobObject));
+    return c.json(listObject(await trainingOf(c).list({ limit, after, metadata: wanted }), jobObject));
   });
   documentRoute(app, 'get', `${PATH}/{job}`, 'Show a job');
-  app.get(`${PATH}/:job`, async (c) => c.json(jobObject(await training.get(c.req.param('job')))));
+  app.get(`${PATH}/:job`, async (c) => c.json(jobObject(await trainingOf(c).get(c.req.param('job')))));
   for (const [change, summary] of CHANGES) {
     documentRoute(app, 'post', `${PATH}/{job}/${change}`, summary);
     app.post(`${PATH}/:job/${change}`, async (c) =>
-      c.json(jobObject(await training[change](c.req.param('job')))),
+      c.json(jobObject(await trainingOf(c)[change](c.req.param('job')))),
     );
   }
   registerHistoryRoutes(app, services);
+}
+
+function trainingOfCaller({ training }: Services): (c: Context<ServerEnv>) => TenantTraining {
+  return (c) => training.of(c.var.caller.tenant);
 }
 
 const CHANGES = [
@@ -72,7 +77,7 @@ const CHANGES = [
 ] as const;
 
 function registerHistoryRoutes(app: ServerApp, services: Services): void {
-  const { training } = services;
+  const trainingOf = trainingOfCaller(services);
   documentRoute(app, 'get', `${PATH}/{job}/events`, "A job's events; with stream=true as they come", {
     query: eventsQuery,
   });
@@ -81,7 +86,7 @@ function registerHistoryRoutes(app: ServerApp, services: Services): void {
     const job = c.req.param('job');
     if (!stream)
       return c.json(
-        listObject(await training.events(job, { limit: limit ?? DEFAULT_PAGE, after }), jobEventObject),
+        listObject(await trainingOf(c).events(job, { limit: limit ?? DEFAULT_PAGE, after }), jobEventObject),
       );
     if (limit !== undefined) throw unexpected('limit', 'absent where `stream` is true', String(limit));
     return streamEvents(c, services, job, after);
@@ -89,7 +94,7 @@ function registerHistoryRoutes(app: ServerApp, services: Services): void {
   documentRoute(app, 'get', `${PATH}/{job}/checkpoints`, "A job's checkpoints", { query: pageQuery });
   app.get(`${PATH}/:job/checkpoints`, async (c) => {
     const { limit = DEFAULT_CHECKPOINTS, after = null } = readQuery(c, pageQuery);
-    const checkpoints = await training.checkpoints(c.req.param('job'), { limit, after });
+    const checkpoints = await trainingOf(c).checkpoints(c.req.param('job'), { limit, after });
     return c.json(listObject(checkpoints, checkpointObject));
   });
 }
@@ -104,8 +109,9 @@ async function streamEvents(
   const gone = new AbortController();
   const leave = () => gone.abort();
   c.req.raw.signal.addEventListener('abort', leave, { once: true });
-  await services.training.get(job);
-  const events = services.training.follow(job, after, gone.signal);
+  const training = trainingOfCaller(services)(c);
+  await training.get(job);
+  const events = training.follow(job, after, gone.signal);
   const stream = new EventStream(leave);
   void writeEvents(c, services, events, stream);
   return c.body(stream.body, 200, STREAM_HEADERS);
@@ -128,9 +134,10 @@ async function writeEvents(
 }
 
 /** Training begins from the base. Throws model_not_found and invalid_value. */
-async function checkBase({ adapters, base }: Services, model: string): Promise<void> {
+async function checkBase(services: Services, caller: Caller, model: string): Promise<void> {
+  const { base } = services;
   if (model === base.name) return;
-  if ((await adapters.get(model)) === null) throw modelNotFound(model);
+  await checkModel(services, caller, model);
   throw unexpected('model', `the base \`${base.name}\`: training does not go on from an adapter`, model);
 }
 

@@ -4,6 +4,7 @@
 import { realpath } from 'node:fs/promises';
 import { relative, resolve, isAbsolute, sep } from 'node:path';
 import { z } from '@hono/zod-openapi';
+import type { TenantAdapters } from '../../adapters/protocol.js';
 import { GatewayError } from '../../errors.js';
 import { boolean, string } from '../openai/fields.js';
 import { limitBody, readJson } from '../request-body.js';
@@ -35,7 +36,9 @@ export function registerRuntimeLoraRoutes(app: ServerApp, services: Services): v
     responseType: 'text/plain',
   });
   app.post('/v1/load_lora_adapter', limit, async (c) => {
-    const name = await load(services, runtimeLora.folder, await readJson(c, loadRequest));
+    const own = services.adapters.of(c.var.caller.tenant);
+    const request = await readJson(c, loadRequest);
+    const name = await load(services, own, c.var.caller.tenant, runtimeLora.folder, request);
     return c.text(`Success: LoRA adapter '${name}' added successfully.`);
   });
   documentRoute(app, 'post', '/v1/unload_lora_adapter', 'Remove an adapter', {
@@ -45,7 +48,7 @@ export function registerRuntimeLoraRoutes(app: ServerApp, services: Services): v
   app.post('/v1/unload_lora_adapter', limit, async (c) => {
     const { lora_name: name } = await readJson(c, unloadRequest);
     if (name === undefined || name === '') throw missing("'lora_name' needs to be provided.", 'lora_name');
-    if (!(await services.adapters.remove(name))) {
+    if (!(await services.adapters.of(c.var.caller.tenant).remove(name))) {
       throw new GatewayError('not_found', `The lora adapter '${name}' cannot be found.`, {
         param: 'lora_name',
       });
@@ -56,6 +59,8 @@ export function registerRuntimeLoraRoutes(app: ServerApp, services: Services): v
 
 async function load(
   services: Services,
+  own: TenantAdapters,
+  tenant: string,
   folder: string,
   request: z.infer<typeof loadRequest>,
 ): Promise<string> {
@@ -68,13 +73,13 @@ async function load(
   }
   checkNotBase(name, services, 'lora_name');
   checkBase(baseName, services);
-  if (request.load_inplace !== true && (await services.adapters.get(name)) !== null) {
+  if (request.load_inplace !== true && (await own.get(name))?.owner === tenant) {
     throw new GatewayError('invalid_value', `The lora adapter '${name}' has already been loaded.`, {
       param: 'lora_name',
     });
   }
   const files = await services.readAdapterFolder(await pathInside(folder, path));
-  await services.adapters.register(name, files);
+  await own.register(name, files);
   return name;
 }
 

@@ -21,14 +21,14 @@ export function registerTokenRoutes(app: ServerApp, services: Services): void {
   documentRoute(app, 'post', '/tokenize', 'Text or messages to token ids', { body: tokenizeRequest });
   app.post('/tokenize', limit, async (c) => {
     const body = await readJson(c, tokenizeRequest);
-    if (body.model !== undefined) await checkModel(services, body.model);
+    if (body.model !== undefined) await checkModel(services, c.var.caller, body.model);
     const tokens = await encode(services, body);
     return c.json({ count: tokens.length, max_model_len: services.maxModelLen, tokens });
   });
   documentRoute(app, 'post', '/detokenize', 'Token ids to text', { body: detokenizeRequest });
   app.post('/detokenize', limit, async (c) => {
     const body = await readJson(c, detokenizeRequest);
-    if (body.model !== undefined) await checkModel(services, body.model);
+    if (body.model !== undefined) await checkModel(services, c.var.caller, body.model);
     const { maxTokens, exceeded } = countLimit(services, 'tokens');
     if (body.tokens.length > maxTokens) throw exceeded();
     checkTokenIds(body.tokens, 'tokens', tokenizer.vocabSize);

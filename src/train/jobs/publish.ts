@@ -1,5 +1,5 @@
 // What a run that succeeded leaves to the server: the best checkpoint as an adapter under the job's name, and the others that were kept
-// under theirs, each through the validation of an upload. A full fine-tuning leaves a folder.
+// under theirs, all of the job's tenant, each through the validation of an upload. A full fine-tuning leaves a folder.
 
 import { access } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -7,13 +7,17 @@ import { adapterFiles, CONFIG_FILE, hashAdapter } from '../../adapters/adapter-f
 import { readAdapterFolder } from '../../adapters/adapter-folder.js';
 import { hasErrorCode } from '../../adapters/error-code.js';
 import { createPacer } from '../../adapters/pacer.js';
-import type { AdapterService } from '../../adapters/types.js';
+import type { TenantAdapters } from '../../adapters/protocol.js';
 import { ADAPTER_FOLDER } from '../checkpoint.js';
 import { checkpointName } from './ids.js';
 import { type StoredJob, toJob } from './job-state.js';
 import type { Records, StoredCheckpoint } from './records.js';
 
-export type Adapters = Pick<AdapterService, 'get' | 'register'>;
+export interface Adapters {
+  of(tenant: string): Publisher;
+}
+
+type Publisher = Pick<TenantAdapters, 'get' | 'register'>;
 
 export interface Published {
   readonly fineTunedModel: string | null;
@@ -29,20 +33,23 @@ export async function publish(
 ): Promise<Published> {
   const best = join(folder, ADAPTER_FOLDER);
   if (toJob(job).options.method.name === 'full') return { fineTunedModel: null, resultFolder: best };
-  await register(adapters, job.model_name, best);
+  const own = adapters.of(job.tenant);
+  await register(own, job.tenant, job.model_name, best);
   for (const checkpoint of await records.storedCheckpoints(job.id)) {
     if (!(await isKept(checkpoint))) continue;
-    await register(adapters, checkpointName(job.model_name, checkpoint.step), adapterOf(checkpoint));
+    const name = checkpointName(job.model_name, checkpoint.step);
+    await register(own, job.tenant, name, adapterOf(checkpoint));
     await records.setServed(checkpoint.id);
   }
   return { fineTunedModel: job.model_name, resultFolder: null };
 }
 
-async function register(adapters: Adapters, name: string, folder: string): Promise<void> {
+async function register(own: Publisher, tenant: string, name: string, folder: string): Promise<void> {
   const files = await readAdapterFolder(folder);
-  const current = await adapters.get(name);
+  // The name alone may mean one that is shared with the tenant.
+  const current = await own.get(`${tenant}/${name}`);
   if (current?.hash === (await hashAdapter(adapterFiles(files), createPacer()))) return;
-  await adapters.register(name, files);
+  await own.register(name, files);
 }
 
 function adapterOf(checkpoint: StoredCheckpoint): string {

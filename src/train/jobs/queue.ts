@@ -5,12 +5,13 @@ import { type SelectQueryBuilder, sql } from 'kysely';
 import { afterEnding, type Ending, type StoredJob, visibleStatus } from './job-state.js';
 import { pageOf, seqAfter } from './paging.js';
 import type { TrainingDatabase, TrainingSchema } from './tables.js';
-import type { JobListRequest, JobStatus, Page } from './types.js';
+import type { JobListRequest, JobStatus, Page, TrainingHoldings } from './types.js';
 
 /** What a job that is to run brings along; the rest begins empty. */
 export type NewJob = Pick<
   StoredJob,
   | 'id'
+  | 'tenant'
   | 'base'
   | 'model_name'
   | 'metadata'
@@ -41,8 +42,10 @@ export interface QueueOptions {
 export interface JobQueue {
   add(job: NewJob): Promise<StoredJob>;
   get(id: string): Promise<StoredJob | null>;
-  list(request: JobListRequest): Promise<Page<StoredJob>>;
+  list(tenant: string, request: JobListRequest): Promise<Page<StoredJob>>;
   countByStatus(): Promise<ReadonlyMap<JobStatus, number>>;
+  /** A tenant's jobs that have not ended, and the bytes of its files. */
+  holdings(tenant: string): Promise<TrainingHoldings>;
   /** Null where the job is in no state for it. */
   cancel(id: string): Promise<StoredJob | null>;
   pause(id: string): Promise<StoredJob | null>;
@@ -108,9 +111,10 @@ export function createQueue(db: TrainingDatabase, options: QueueOptions): JobQue
         .returningAll()
         .executeTakeFirstOrThrow();
     },
-    async list(request) {
-      const seq = await seqAfter(request.after, async (id) => (await get(id)) ?? undefined);
-      let query = withMetadata(jobs(), request.metadata).orderBy('seq', 'desc');
+    async list(tenant, request) {
+      const own = () => jobs().where('tenant', '=', tenant);
+      const seq = await seqAfter(request.after, (id) => own().where('id', '=', id).executeTakeFirst());
+      let query = withMetadata(own(), request.metadata).orderBy('seq', 'desc');
       if (seq !== null) query = query.where('seq', '<', seq);
       return pageOf(
         request,
@@ -132,6 +136,22 @@ export function createQueue(db: TrainingDatabase, options: QueueOptions): JobQue
         counts.set(seen, (counts.get(seen) ?? 0) + count);
       }
       return counts;
+    },
+    async holdings(tenant) {
+      const { count } = await db
+        .selectFrom('training_jobs')
+        .select((column) => column.fn.countAll<number>().as('count'))
+        .where('tenant', '=', tenant)
+        .where('status', 'in', ['queued', 'running', 'paused'])
+        .where((where) => where.or([where('wanted', 'is', null), where('wanted', '!=', 'cancel')]))
+        .executeTakeFirstOrThrow();
+      const { bytes } = await db
+        .selectFrom('training_files')
+        .select((column) => column.fn.sum<number | null>('size_bytes').as('bytes'))
+        .where('tenant', '=', tenant)
+        .where('purpose', '=', 'fine-tune')
+        .executeTakeFirstOrThrow();
+      return { numJobs: count, sizeBytes: bytes ?? 0 };
     },
     async cancel(id) {
       const row = await change(id)

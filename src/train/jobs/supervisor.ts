@@ -236,8 +236,9 @@ class JobSupervisor implements Supervisor {
     if (!existsSync(path)) return;
     const { files, queue } = this.#parts;
     const earlier = (await queue.get(job.id))?.result_file ?? null;
-    if (earlier !== null) await files.remove(earlier);
-    const file = await files.add(TRAINER_LOG, 'fine-tune-results', createReadStream(path));
+    const own = files.of(job.tenant);
+    if (earlier !== null) await own.remove(earlier);
+    const file = await own.add(TRAINER_LOG, 'fine-tune-results', createReadStream(path));
     await queue.setResultFile(job.id, file.id);
   }
 

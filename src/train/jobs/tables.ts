@@ -1,7 +1,9 @@
 // The tables of training in the registry's database. They have a migration history of their own: who opens the file for adapters alone
 // need not know of them. A step that has been released is never changed; a new one is added.
 
-import { type Generated, type Kysely, type Migration, Migrator } from 'kysely';
+import { type Generated, type Kysely, type Migration, Migrator, sql } from 'kysely';
+import { hasColumn } from '../../adapters/registry-migrations.js';
+import { DEFAULT_TENANT } from '../../tenants/types.js';
 
 interface Row {
   /** The order in which rows came. */
@@ -12,6 +14,8 @@ interface Row {
 }
 
 export interface FileTable extends Row {
+  /** Whose it is. */
+  tenant: string;
   /** sha256 of the bytes: their name on disk. */
   hash: string;
   filename: string;
@@ -25,6 +29,8 @@ export interface FileTable extends Row {
 export type StoredStatus = 'queued' | 'running' | 'paused' | 'succeeded' | 'failed' | 'cancelled';
 
 export interface JobTable extends Row {
+  /** Whose it is, and whose adapter it makes. */
+  tenant: string;
   base_hash: string;
   base: string;
   /** What it will be published as. */
@@ -99,7 +105,21 @@ export async function migrateTraining(db: TrainingDatabase): Promise<void> {
 }
 
 function migrations(): Record<string, Migration> {
-  return { '0001-training': { up: createTables } };
+  return { '0001-training': { up: createTables }, '0002-tenants': { up: addTenants } };
+}
+
+/** What came before belongs to the default tenant. Noted as done after its last statement: it must bear being run again. */
+async function addTenants(db: Kysely<unknown>): Promise<void> {
+  await db.transaction().execute(async (transaction) => {
+    for (const name of ['training_files', 'training_jobs']) {
+      if (await hasColumn(transaction, name, 'tenant')) continue;
+      await transaction.schema
+        .alterTable(name)
+        .addColumn('tenant', 'text', (column) => column.notNull().defaultTo(sql.lit(DEFAULT_TENANT)))
+        .execute();
+      await transaction.schema.createIndex(`${name}_tenant`).on(name).columns(['tenant', 'seq']).execute();
+    }
+  });
 }
 
 async function createTables(db: Kysely<unknown>): Promise<void> {

@@ -163,8 +163,11 @@ export interface JobListRequest extends PageRequest {
   readonly metadata: Readonly<Record<string, string>> | null;
 }
 
-/** Jobs of the base that is served. Methods that name a job or an `after` throw not_found where it does not exist. */
-export interface TrainingService {
+/**
+ * One tenant's files and jobs, of the base that is served. Another's are answered like ones that do not exist: methods that name a job or
+ * an `after` throw not_found.
+ */
+export interface TenantTraining {
   readonly files: TrainingFiles;
   /** Durable and queued on return. Throws invalid_value and unsupported_parameter; `param` is a path of JobRequest's fields. */
   create(request: JobRequest): Promise<Job>;
@@ -180,6 +183,20 @@ export interface TrainingService {
   /** Oldest first: those after `after`, then each as it comes, until the job has ended, the signal, or close(). */
   follow(id: string, after: string | null, signal: AbortSignal): AsyncGenerator<JobEvent, void, undefined>;
   checkpoints(id: string, page: PageRequest): Promise<Page<JobCheckpoint>>;
+}
+
+export interface TrainingHoldings {
+  /** Jobs that have not ended. */
+  readonly numJobs: number;
+  /** Of files of examples. */
+  readonly sizeBytes: number;
+}
+
+export interface TrainingService {
+  of(tenant: string): TenantTraining;
+  /** What a tenant has, for quotas. */
+  holdings(tenant: string): Promise<TrainingHoldings>;
+  /** Of all tenants. */
   countByStatus(): Promise<Readonly<Record<JobStatus, number>>>;
   figures(): JobFigures | null;
   /** Ends followers, has the worker write a checkpoint and end, and gives its job back to the queue. */
