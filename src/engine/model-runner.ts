@@ -15,6 +15,7 @@ import type { Tensor } from '../runtime/tensor.js';
 import { AffineFeeds } from './affine-feeds.js';
 import { BankFeeds, type NamedTensor } from './bank-feeds.js';
 import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
+import { roundingOf, runsMerged, type MergedWeights } from './merging/merged-weights.js';
 
 /** Writes embedding rows [tokens, hidden]. */
 export interface Embedding {
@@ -60,6 +61,8 @@ export class ModelRunner {
   readonly #kvNames: readonly (readonly [string, string])[];
   #logits: Float32Array;
   #pairLoneRows = false;
+  #merged: MergedWeights | null = null;
+  #lastMerged: MergedWeights | null = null;
 
   private constructor(options: RunnerOptions) {
     const { runtime, arch, kv, rope, plainLora: plain } = options;
@@ -89,6 +92,23 @@ export class ModelRunner {
   /** Whether a lone row runs beside a scratch row. */
   get pairsLoneRows(): boolean {
     return this.#pairLoneRows;
+  }
+
+  /** Runs in which every row has the merged adapter use its weights from now on. Between two runs; returns those used before. */
+  useMerged(merged: MergedWeights | null): MergedWeights | null {
+    const before = this.#merged;
+    this.#merged = merged;
+    return before;
+  }
+
+  /** Of a request with this adapter, were it to run now. */
+  roundingFor(adapter: ServingAdapter | null): string {
+    return adapter !== null && adapter.hash === this.#merged?.hash ? roundingOf(this.#merged) : '';
+  }
+
+  /** The merged weights that the last run used, or null. */
+  get lastMerged(): MergedWeights | null {
+    return this.#lastMerged;
   }
 
   get activeAdapters(): readonly string[] {
@@ -193,9 +213,13 @@ export class ModelRunner {
 
   async #run(batch: Batch): Promise<Float32Array> {
     const { runtime, arch, kv, model } = this.#options;
-    const lora = this.#lora.prepare(batch.adapters.map(lowRank), batch.numTokens);
-    const bottleneck = this.#bottleneck.prepare(batch.adapters.map(bottleneckOnly), batch.numTokens);
-    const affine = this.#affine.prepare(batch.adapters.map(loraOnly));
+    const rows = batch.firstRow === SCRATCH_ROW ? batch.adapters.slice(1) : batch.adapters;
+    const merged = runsMerged(this.#merged, rows, batch.numTokens) ? this.#merged : null;
+    this.#lastMerged = merged;
+    const adapters = merged === null ? batch.adapters : batch.adapters.map(() => null);
+    const lora = this.#lora.prepare(adapters.map(lowRank), batch.numTokens);
+    const bottleneck = this.#bottleneck.prepare(adapters.map(bottleneckOnly), batch.numTokens);
+    const affine = this.#affine.prepare(adapters.map(loraOnly));
     const logits = this.#logitsFor(batch.logitRows.length);
     const own: NamedTensor[] = [...lora.own, ...bottleneck.own, ...this.#batchInputs(batch)];
     const output = runtime.tensor(logits, [batch.logitRows.length, arch.vocabSize]);
@@ -204,11 +228,8 @@ export class ModelRunner {
     const banks = [...lora.bank, ...bottleneck.bank];
     const inputs = [...this.#constants, ...own, ...banks, ...(affine ?? []), ...pick(0)];
     try {
-      const session = await model.session({
-        lora: lora.form,
-        bottleneck: bottleneck.form,
-        affine: affine !== null,
-      });
+      const variant = { lora: lora.form, bottleneck: bottleneck.form, affine: affine !== null };
+      const session = merged?.session ?? (await model.session(variant));
       await session.run(inputs, [['logits', output], ...pick(1)]);
     } finally {
       for (const [, tensor] of own) tensor.dispose();

@@ -6,6 +6,7 @@ import { CompiledModel } from '../model/compiled-model.js';
 import { ropeTables } from '../model/rope.js';
 import { Runtime } from '../runtime/runtime.js';
 import { KvCache } from './kv-cache.js';
+import { createMergedSlot, type MergedSlot } from './merging/merged-slot.js';
 import { ModelRunner, type Embedding } from './model-runner.js';
 import { PrefixCache } from './prefix-cache.js';
 import { ServingEngine } from './serving-engine.js';
@@ -29,6 +30,7 @@ export interface OpenEngineOptions {
 export interface OpenEngine {
   readonly engine: ServingEngine;
   readonly runner: ModelRunner;
+  readonly mergedSlot: MergedSlot;
   /** Native objects still alive; 0 after dispose. */
   liveHandles(): number;
   dispose(): Promise<void>;
@@ -47,7 +49,9 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
   const capacity = contextLength + PADDING_TOKENS;
   const kv = new KvCache(runtime, arch, slots + 1, capacity);
   const { embedding, plainLora } = options;
-  const rope = ropeTables(arch, capacity);
+  // A checkpoint's own dynamic scaling reaches as far as it is asked to.
+  const reach = Math.max(arch.contextLength, contextLength);
+  const rope = ropeTables({ ...arch, contextLength: reach }, capacity);
   const runner = await ModelRunner.create({
     runtime,
     model,
@@ -72,9 +76,11 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     maxWaiting: options.maxWaiting,
     drawSeed: () => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
   });
+  const mergedSlot = createMergedSlot(runtime, options.threads, (merged) => engine.useMerged(merged));
   return {
     engine,
     runner,
+    mergedSlot,
     liveHandles: () => runtime.liveHandles,
     dispose: async () => {
       await engine.dispose();

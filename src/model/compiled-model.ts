@@ -78,6 +78,23 @@ export class CompiledModel {
     return session;
   }
 
+  /** A session of a graph file as these models load theirs. */
+  static load(runtime: Runtime, path: string, threads: number): Promise<Session> {
+    return runtime.session(path, {
+      threads,
+      config: { 'session.intra_op.spin_duration_us': SPIN_MICROSECONDS },
+    });
+  }
+
+  /** The constants of every variant, which refer to the file `dataPath` by its name. */
+  weights(): GraphWeights {
+    return (this.#weights ??= packedWeights(this.#folder, this.#manifest));
+  }
+
+  get dataPath(): string {
+    return join(this.#folder, DATA_FILE);
+  }
+
   async dispose(): Promise<void> {
     for (const session of await Promise.allSettled(this.#sessions.values()))
       if (session.status === 'fulfilled') session.value.dispose();
@@ -87,16 +104,12 @@ export class CompiledModel {
   async #load(variant: GraphVariant): Promise<Session> {
     const path = join(this.#folder, `${variantName(variant)}.onnx`);
     if (!existsSync(path)) await this.#write(variant, path);
-    return this.#runtime.session(path, {
-      threads: this.#threads,
-      config: { 'session.intra_op.spin_duration_us': SPIN_MICROSECONDS },
-    });
+    return CompiledModel.load(this.#runtime, path, this.#threads);
   }
 
   async #write(variant: GraphVariant, path: string): Promise<void> {
-    this.#weights ??= packedWeights(this.#folder, this.#manifest);
     const temporary = `${path}.tmp-${process.pid}`;
-    writeFileSync(temporary, buildServingGraph(this.#manifest.architecture, this.#weights, variant));
+    writeFileSync(temporary, buildServingGraph(this.#manifest.architecture, this.weights(), variant));
     await syncFile(temporary);
     await renameDurably(temporary, path);
   }

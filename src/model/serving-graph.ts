@@ -20,6 +20,7 @@ import {
   type PackedMatrix,
 } from './projection-group.js';
 import { groupShape } from './group-shape.js';
+import { foldInput, foldOutput } from './merged/folded-adapter.js';
 
 export interface GraphVariant {
   readonly lora: BankForm;
@@ -57,6 +58,15 @@ export function buildServingGraph(
   weights: GraphWeights,
   variant: GraphVariant,
 ): Uint8Array {
+  return drawServingGraph(arch, weights, variant).encode();
+}
+
+/** The same, open for further nodes. */
+export function drawServingGraph(
+  arch: Architecture,
+  weights: GraphWeights,
+  variant: GraphVariant,
+): GraphBuilder {
   const graph = new GraphBuilder();
   weights.declare(graph);
   declareInputs(graph);
@@ -67,7 +77,7 @@ export function buildServingGraph(
     graph.constant('from_heads', BigInt64Array.of(0n, 0n, -1n), [3]);
   }
   new BlockWriter(graph, arch, weights, variant).writeAll();
-  return graph.encode();
+  return graph;
 }
 
 function declareInputs(graph: GraphBuilder): void {
@@ -193,8 +203,11 @@ class BlockWriter {
     const graph = this.#graph;
     const group: GroupShape = groupShape(this.#arch, layer, groupName);
     const { affine, lora } = this.#variant;
-    const x = affine && GROUPS[groupName].length === 1 ? scaleInput(graph, input, group) : input;
+    const folds = (name: string): boolean => this.#weights.hasVector(name);
+    const scaled = affine && GROUPS[groupName].length === 1 ? scaleInput(graph, input, group) : input;
+    const x = foldInput(graph, scaled, group, folds);
     let y = multiply(graph, x, group.name, this.#weights.packs(group.name));
+    y = foldOutput(graph, x, y, group, folds);
     y = addLora(graph, lora, x, y, group);
     if (affine) y = addAffine(graph, y, group);
     const bias = `${group.name}.bias`;

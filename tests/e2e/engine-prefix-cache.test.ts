@@ -37,7 +37,7 @@ for (const [label, of] of Object.entries({ f32: model, q4: quantized })) {
       const [first, second] = await alone(cached, [request(P, { adapter }), request(P, { adapter })]);
       assert.deepEqual(
         [expected, first, second].map((result) => result!.numCachedTokens),
-        [0, 0, 32],
+        [0, 0, 36],
         name,
       );
       assertSame(first!, expected, `${name}, first`, tolerance);
@@ -54,7 +54,7 @@ test('a conversation finds what it generated itself', async () => {
   const first = await collect(cached.engine.generate(request(P, { sampling: { maxTokens: 20 } })));
   const next = [...P, ...first.tokens, ...randomTokens(3, 5, VOCAB)];
   const got = await collect(cached.engine.generate(request(next)));
-  assert.equal(got.numCachedTokens, 48, 'three blocks of the 59 tokens that were computed');
+  assert.equal(got.numCachedTokens, 56, 'fourteen blocks of the 59 tokens that were computed');
   assertSame(got, await collect(plain.engine.generate(request(next))), 'second turn');
   await plain.dispose();
   await cached.dispose();
@@ -75,6 +75,30 @@ test('after A(P), B(Q), B(P) the last answer equals its uncached self', async ()
     }
   }
   await plain.dispose();
+  await cached.dispose();
+});
+
+test("another tenant's prompt is never found, by the base or an adapter, and its answer is the same", async () => {
+  const cached = await model.open(CACHE);
+  const { lora, prefix } = await adapters(model, cached);
+  for (const adapter of [null, lora!, prefix!]) {
+    const [mine, theirs, again] = await alone(cached, [
+      request(P, { adapter, tenant: 'a', fairnessId: 'x' }),
+      request(P, { adapter, tenant: 'b', fairnessId: 'x' }),
+      request(P, { adapter, tenant: 'a', fairnessId: 'y' }),
+    ]);
+    assert.deepEqual([mine!.numCachedTokens, theirs!.numCachedTokens], [0, 0]);
+    assert(again!.numCachedTokens >= 32, 'a fairness id is no border');
+    assertSame(theirs!, mine!, 'the second tenant');
+  }
+  await cached.dispose();
+});
+
+test('names of tenants and adapters cannot be put together to reach the prompts of others', async () => {
+  const cached = await model.open(CACHE);
+  const tenants = ['a', 'a/base', '["a","base"]', '0', '', 'base'];
+  for (const tenant of tenants)
+    assert.equal((await collect(cached.engine.generate(request(P, { tenant })))).numCachedTokens, 0, tenant);
   await cached.dispose();
 });
 

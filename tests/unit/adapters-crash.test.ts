@@ -66,24 +66,30 @@ test('everything acknowledged survives kill -9', async (t) => {
     );
     numAcknowledged += acknowledged.size;
     for (const [name, state] of acknowledged) before.set(name, state);
-    const service = await createAdapterService({
+    const adapters = await createAdapterService({
       dataDir,
       base: fixtureBase('llama-tied'),
       cacheBytes: 1 << 20,
+      keptVersions: 2,
       runPrompt: () => Promise.reject(new Error('no prompts here')),
     });
+    const service = adapters.of('default');
     for (const [name, state] of before) {
       const now = stateOf(await service.get(name));
       if (name !== changing?.name || now === state) assert.equal(now, state, `${name} in round ${round}`);
       else assert.equal(versionOf(now), changing.action === 'remove' ? 0 : versionOf(state) + 1);
     }
     for (const info of await service.list()) {
-      const lease = await service.acquire(info.name);
-      assert.equal(lease.adapter.hash, info.hash);
-      lease.release();
+      const versions = await service.versions(info.name);
+      assert.ok(versions.length <= 2, `${versions.length} versions are kept`);
+      for (const { info: version } of versions) {
+        const lease = await service.acquire(`${version.name}@${version.version}`);
+        assert.equal(lease.adapter.hash, version.hash);
+        lease.release();
+      }
     }
     for (const name of ['n0', 'n1', 'n2']) before.set(name, stateOf(await service.get(name)));
-    await service.dispose();
+    await adapters.dispose();
     const left = readdirSync(join(dataDir, 'adapters')).filter((name) => name.startsWith('.tmp-'));
     assert.deepEqual(left, [], 'half-written files are swept at the start');
   }

@@ -41,8 +41,11 @@ function temporaryFolder(t: TestContext): string {
 async function open(t: TestContext, options: Partial<AdapterServiceOptions> = {}) {
   const dataDir = options.dataDir ?? temporaryFolder(t);
   const runPrompt = (embeddings: PromptEmbeddings) => Promise.resolve(prefixOf(embeddings));
-  const service = await createAdapterService({ base, cacheBytes: 1 << 20, runPrompt, ...options, dataDir });
-  t.after(() => service.dispose());
+  const own = { base, cacheBytes: 1 << 20, keptVersions: 1, runPrompt };
+  const adapters = await createAdapterService({ ...own, ...options, dataDir });
+  t.after(() => adapters.dispose());
+  // Most tests are about one tenant.
+  const service = { ...adapters.of('default'), ...adapters };
   return { service, dataDir, blobs: () => readdirSync(join(dataDir, 'adapters')).toSorted() };
 }
 
@@ -55,6 +58,7 @@ test('what is registered is listed, found, and there after a restart', async (t)
     { ...a, hash: '' },
     {
       name: 'a.1',
+      owner: 'default',
       version: 1,
       hash: '',
       peftType: 'LORA',

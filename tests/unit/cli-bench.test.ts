@@ -1,6 +1,9 @@
 // The benchmark without a machine: statistics, the load's requests, ratios and tables over made-up figures, and the options.
 import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { closedLoop, LoadClient, type Answer } from '../../src/cli/bench/load-client.js';
 import { parseMetrics, sumOf } from '../../src/cli/bench/metrics-text.js';
@@ -10,9 +13,18 @@ import { markdown, ratiosOf, table, type BenchReport } from '../../src/cli/bench
 import { chatBody, summarize } from '../../src/cli/bench/scenario-run.js';
 import { serveFlags } from '../../src/cli/bench/server-process.js';
 import { judge, readSample, type SoakSample } from '../../src/cli/bench/soak.js';
-import { median, percentile, ratio, slope } from '../../src/cli/bench/statistics.js';
+import { jain, median, percentile, ratio, slope } from '../../src/cli/bench/statistics.js';
 import { loraTarget, modelTarget, parsePeer } from '../../src/cli/bench/target.js';
-import { adapterPicks, NUM_ADAPTERS, scenarios, tokenIds, userText } from '../../src/cli/bench/workload.js';
+import { judgeTenants, tenantMarkdown, type TenantTally } from '../../src/cli/bench/tenant-report.js';
+import { withFreshState } from '../../src/cli/bench/tenant-state.js';
+import {
+  adapterPicks,
+  NUM_ADAPTERS,
+  pickWeighted,
+  scenarios,
+  tokenIds,
+  userText,
+} from '../../src/cli/bench/workload.js';
 import { runCli } from '../../src/cli/program.js';
 import { readConfig } from '../../src/cli/read-config.js';
 import { GatewayError } from '../../src/errors.js';
@@ -45,6 +57,13 @@ test('ratios and slopes', () => {
   assert.equal(slope([[5, 1]]), 0);
 });
 
+test("Jain's index is 1 for equal shares and 1 / n where one has all", () => {
+  assert.equal(jain([3, 3, 3]), 1);
+  assert.equal(jain([5, 0, 0, 0]), 0.25);
+  assert.equal(jain([0, 0]), null);
+  assert.equal(jain([]), null);
+});
+
 test('a shared decode rate counts only the time in which all rows decode', () => {
   const answer = (pieceMs: number[], numTokens: number): Answer => ({
     startMs: 0,
@@ -52,6 +71,7 @@ test('a shared decode rate counts only the time in which all rows decode', () =>
     pieceMs,
     numTokens,
     numCachedTokens: 0,
+    model: null,
   });
   // Both decode from 200 to 400 ms: two pieces of one token, and one piece of two.
   const answers = [answer([100, 200, 300, 400], 4), answer([200, 400, 500], 6)];
@@ -79,6 +99,14 @@ test('adapters in turn, and by popularity', () => {
     const expected = 20_000 / (k + 1) / harmonic;
     assert(Math.abs(count - expected) < 5 * Math.sqrt(expected), `adapter ${k}: ${count}, not ${expected}`);
   });
+});
+
+test('a weighted pick', () => {
+  const items = [1, 0, 3].map((weight, index) => ({ weight, index }));
+  assert.deepEqual(
+    [0, 0.24, 0.26, 0.999999].map((uniform) => pickWeighted(uniform, items).index),
+    [0, 0, 2, 2],
+  );
 });
 
 test('targets say the adapter as their server wants it', () => {
@@ -191,6 +219,60 @@ test('a soak is judged by the slope after its warm-up and by what is left', () =
   ]);
 });
 
+function tally(name: string, numUnderWay: number, numAnswers: number, more: Partial<TenantTally> = {}) {
+  const answer = { startMs: 0, endMs: 50, pieceMs: [20], numTokens: 8, numCachedTokens: 0, model: 'm' };
+  const answers = Array.from({ length: numAnswers }, () => answer);
+  return { name, numUnderWay, answers, errors: [], numForeign: 0, ...more };
+}
+
+test('a load of tenants is judged by its service, its borders and its failures', () => {
+  const measured = { seconds: 2, singleSeconds: 1, numAdapters: 3, single: tally('a', 8, 10) };
+  const fair = judgeTenants({
+    ...measured,
+    mixed: [tally('a', 6, 5), tally('b', 1, 5), tally('c', 1, 5)],
+    statuses: [404, 404, 404],
+  });
+  assert.deepEqual(fair.problems, []);
+  assert.deepEqual([fair.singleTokensPerS, fair.mixedTokensPerS, fair.goodputRatio], [80, 60, 0.75]);
+  assert.equal(fair.jain, 1);
+  assert.equal(fair.jainByArrival, 64 / (3 * 38));
+  const bad = judgeTenants({
+    ...measured,
+    mixed: [tally('a', 6, 9, { numForeign: 2 }), tally('b', 1, 1, { errors: ['429 full'] })],
+    statuses: [404, 200],
+  });
+  assert.deepEqual(bad.problems, [
+    '1 requests failed, the first with 429 full',
+    '2 answers name another model than was asked',
+    "1 requests for another tenant's adapter were not a 404",
+    "Jain's index is 0.610, below 0.95",
+  ]);
+  const lines = tenantMarkdown(madeUpReport(), fair).split('\n');
+  for (const line of [
+    '## 3 tenants, 3 adapters',
+    '| a | 6 | 5 | 20.0 | 20 ms | 20 ms | 50 ms | 50 ms | 0 |',
+    '| all tenants / one adapter | 0.75 |',
+    "| Jain's index over the tenants | 1.000 |",
+    'Nobody starved and no border was crossed.',
+  ])
+    assert(lines.includes(line), `no line ${line}`);
+});
+
+test('a server under test has the models, and nothing that it writes stays', async () => {
+  const dataDir = mkdtempSync(join(tmpdir(), 'bench-data-'));
+  writeFileSync(join(dataDir, 'registry.db'), 'the real one');
+  let made = '';
+  await withFreshState(dataDir, async (folder) => {
+    made = folder;
+    writeFileSync(join(folder, 'models', 'model'), 'weights');
+    writeFileSync(join(folder, 'registry.db'), 'another');
+  });
+  assert(!existsSync(made));
+  assert.equal(readFileSync(join(dataDir, 'models', 'model'), 'utf8'), 'weights');
+  assert.equal(readFileSync(join(dataDir, 'registry.db'), 'utf8'), 'the real one');
+  rmSync(dataDir, { recursive: true });
+});
+
 test('rounds are pooled', () => {
   const answer = (startMs: number, firstMs: number, endMs: number): Answer => ({
     startMs,
@@ -198,6 +280,7 @@ test('rounds are pooled', () => {
     pieceMs: [firstMs, endMs],
     numTokens: 10,
     numCachedTokens: 0,
+    model: null,
   });
   const [scenario] = scenarios(true);
   const target = modelTarget('own', '', '', String);
@@ -319,12 +402,13 @@ test('the load client reads streams, plain answers and failures', async () => {
   const piece = (content: string) => ({ choices: [{ delta: { content } }] });
   replies = () => ({
     status: 200,
-    text: `${data(piece(''), piece('é'), piece('b'), { choices: [], usage: { completion_tokens: 5, prompt_tokens_details: { cached_tokens: 3 } } })}data: [DONE]\n\n`,
+    text: `${data(piece(''), piece('é'), { ...piece('b'), model: 'm' }, { choices: [], usage: { completion_tokens: 5, prompt_tokens_details: { cached_tokens: 3 } } })}data: [DONE]\n\n`,
   });
   const streamed = await client.ask('/x', { stream: true });
   assert.equal(streamed.pieceMs.length, 2);
   assert.equal(streamed.numTokens, 5);
   assert.equal(streamed.numCachedTokens, 3);
+  assert.equal(streamed.model, 'm');
   replies = () => ({ status: 200, text: data(piece('a')) });
   await assert.rejects(client.ask('/x', { stream: true }), /ended without \[DONE\]/);
   replies = () => ({ status: 200, text: data({ error: { message: 'broken' } }) });
@@ -347,7 +431,7 @@ test('a closed loop keeps its number of requests under way, and counts failures'
     await new Promise((resolve) => setImmediate(resolve));
     running--;
     if (index === 4) throw new Error('four');
-    return { startMs: 0, endMs: 1, pieceMs: [], numTokens: index, numCachedTokens: 0 };
+    return { startMs: 0, endMs: 1, pieceMs: [], numTokens: index, numCachedTokens: 0, model: null };
   });
   assert.equal(most, 3);
   assert.equal(run.answers.length, 9);

@@ -103,7 +103,7 @@ async function run(overrides: readonly string[] = [], doRun: Run = quickRun) {
       return Promise.resolve(model.artifact.folder);
     },
     openTokenizer: () => Promise.resolve(new ByteTokenizer()),
-    openBackend: () => Promise.reject(new Error('a backend was opened')),
+    measureTrial: () => Promise.reject(new Error('a trial was made')),
     run: (request, hooks) => {
       requests.push(request);
       return doRun(request, hooks);
@@ -275,17 +275,15 @@ test('plan prints what a run needs, and runs nothing', async () => {
   const tools = {
     prepareModel: () => Promise.resolve(model.artifact.folder),
     openTokenizer: () => Promise.resolve(new ByteTokenizer()),
-    openBackend: () => Promise.reject(new Error('a backend was opened')),
+    measureTrial: () => Promise.reject(new Error('a trial was made')),
   };
   const settings = { ...SETTINGS, tokensPerSecond: 48 };
   assert.equal(await plan('sft.yaml', ['num_train_epochs=2'], settings, terminal, tools), 0);
   const out = terminal.out();
   assert.match(out, /^base: [\d,]+ parameters; trained: [\d,]+ \([\d.]+ %\)\n/);
   assert.match(out, /\ndata: 3 examples, longest row 64 tokens\n/);
-  assert.match(
-    out,
-    /\nsteps: 4, 2 an epoch; tokens: \d+, with padding 320\ntime: 0:00:06 at 48 tokens a second\n/,
-  );
+  assert.match(out, /\nsteps: 4, 2 an epoch; tokens: \d+, with padding 320\nmemory: /);
   assert.match(out, /\n {2}frozen blocks +0 MB\n/);
+  assert.match(out, /\ntime: 0:00:06 at 48 tokens a second\n$/);
   assert(!existsSync(output()));
 });

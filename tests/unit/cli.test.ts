@@ -77,6 +77,14 @@ test('every command has help with an example, and none of it loads the server', 
     ['bench'],
     ['train'],
     ['plan'],
+    ['keys'],
+    ['keys', 'create'],
+    ['keys', 'list'],
+    ['keys', 'rotate'],
+    ['keys', 'revoke'],
+    ['tenants'],
+    ['tenants', 'set'],
+    ['tenants', 'list'],
   ]) {
     const { code, out, err } = await run([...words, '--help']);
     assert.equal(code, 0);

@@ -41,11 +41,18 @@ test('the defaults', () => {
     port: 8080,
     slots: 16,
     context: null,
+    ropeScaling: null,
     prefillChunk: 128,
     queue: 256,
     dataDir: join(cwd, 'data'),
     threads: availableParallelism(),
     adapterCacheMb: 1024,
+    merge: true,
+    mergeIdleSeconds: 60,
+    mergeMaxKl: 10,
+    mergeMinTop1: 99,
+    mergeFreeMb: 512,
+    adapterVersions: 5,
     maxUploadMb: 512,
     allowRuntimeLora: false,
     runtimeLoraDir: null,
@@ -54,6 +61,7 @@ test('the defaults', () => {
     trainThreads: availableParallelism(),
     trainYield: true,
     trainMinShare: 10,
+    trainKeepDays: 30,
     logLevel: 'info',
   } satisfies Config);
 });
@@ -165,7 +173,7 @@ test('a config file that cannot be read', () => {
 test('other commands ignore what serve alone knows, but not what nobody knows', () => {
   const file = configFile({ slots: 'many', url: 'http://localhost:1' });
   const chat = readConfig('chat', { flags: {}, env: { GRAFT_SYSTEM: 'Be brief.' }, file, cwd });
-  assert.deepEqual(chat, { url: 'http://localhost:1', chatModel: null, system: 'Be brief.' });
+  assert.deepEqual(chat, { url: 'http://localhost:1', apiKey: null, chatModel: null, system: 'Be brief.' });
   assert.throws(() => readConfig('chat', { flags: {}, env: {}, file: configFile({ no: 1 }), cwd }), {
     message: 'Unknown key `no` in graft.json',
   });

@@ -54,6 +54,16 @@ test('logit_bias for ids outside of the vocabulary', () => {
   }
 });
 
+test('a priority that has no place in the order', () => {
+  for (const priority of [NaN, Infinity, 0.5])
+    assert.deepEqual(refusal(request([1], { priority })), [
+      'invalid_value',
+      'priority',
+      `Expected the tenant's priority to be an integer, got ${priority}.`,
+    ]);
+  for (const priority of [-3, 0, 7]) checkRequest(request([1], { priority }), CONTEXT, VOCAB);
+});
+
 test('more tokens than the context holds, virtual ones included', () => {
   const prompt = Array.from({ length: 10 }, (_, i) => i);
   checkRequest(request(prompt, { sampling: { maxTokens: 10 } }), CONTEXT, VOCAB);

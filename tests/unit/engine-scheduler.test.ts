@@ -1,25 +1,14 @@
-// The scheduler's policy on its own: what runs next, which prompts run side by side, and who gets a free slot.
+// The scheduler's policy on its own: what runs next, and which prompts run side by side.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { LoraAdapter, PrefixAdapter, ServingAdapter } from '../../src/adapters/types.js';
+import type { PrefixAdapter, ServingAdapter } from '../../src/adapters/types.js';
 import { randomStream } from '../../src/engine/random.js';
-import {
-  adapterKey,
-  nextRun,
-  nextToAdmit,
-  type Run,
-  type SchedulerLimits,
-} from '../../src/engine/scheduler.js';
+import { nextRun, type Run, type SchedulerLimits } from '../../src/engine/scheduler.js';
 import { Sequence } from '../../src/engine/sequence.js';
-import { Turns } from '../../src/engine/turns.js';
 import { request } from '../helpers/tiny-model.js';
 
 const LIMITS: SchedulerLimits = { prefillChunk: 16, logprobChunk: 4, batchPrompts: true };
 const ONE_BY_ONE: SchedulerLimits = { ...LIMITS, batchPrompts: false };
-
-function lora(hash: string): LoraAdapter {
-  return { kind: 'lora', hash, sizeBytes: 0, maxRank: 1, hasAffine: false, layers: [] };
-}
 
 interface Options {
   readonly adapter?: ServingAdapter | null;
@@ -158,57 +147,4 @@ test('a prompt that was moved behind a newer one still runs first', () => {
   }
   const run = nextRun(0, [newer[0]!, newer[1]!], false, LIMITS);
   assert.deepEqual(run, { kind: 'prompts', sequences: newer });
-});
-
-test('a free slot goes to the adapter that holds the fewest, then to the oldest', () => {
-  const [a, b, c] = ['a', 'b', 'c'].map((hash) => ({ adapter: lora(hash) }));
-  const admit = (waiting: readonly Options[], running: readonly Options[]): number =>
-    nextToAdmit(
-      waiting.map((options) => sequence(1, options)),
-      running.map((options) => sequence(1, options)),
-      new Turns(),
-    );
-  assert.equal(admit([a!, b!], []), 0);
-  assert.equal(admit([a!, a!, b!], [a!]), 2);
-  assert.equal(admit([a!, b!, c!], [a!, b!, c!, c!]), 0);
-  assert.equal(admit([b!, b!], [b!, b!]), 0);
-  assert.equal(admit([{}, a!], [{}]), 1, 'the base counts like an adapter');
-  assert.equal(admit([{ adapter: lora('a') }, b!], [a!]), 1, 'by hash, not by object');
-});
-
-test('adapters with equal claims take turns, however many requests one queued first', () => {
-  const turns = new Turns();
-  const waiting = ['a', 'a', 'a', 'b', 'b', 'b', 'c', 'c', 'c'].map((hash) =>
-    sequence(1, { adapter: lora(hash) }),
-  );
-  const order: string[] = [];
-  while (waiting.length > 0) {
-    const [next] = waiting.splice(nextToAdmit(waiting, [], turns), 1);
-    turns.admitted(adapterKey(next!));
-    order.push(adapterKey(next!));
-  }
-  assert.equal(order.join(''), 'abcabcabc');
-});
-
-test('an adapter that comes back request by request does not starve one that waits, nor the reverse', () => {
-  const turns = new Turns();
-  const waiting = Array.from({ length: 20 }, () => sequence(1, { adapter: lora('crowd') }));
-  let order = '';
-  for (let i = 0; i < 20; i++) {
-    if (!waiting.some(({ adapter }) => adapter!.hash === 'single'))
-      waiting.push(sequence(1, { adapter: lora('single') }));
-    const [next] = waiting.splice(nextToAdmit(waiting, [], turns), 1);
-    turns.admitted(adapterKey(next!));
-    order += adapterKey(next!)[0];
-  }
-  assert.equal(order, 'cs'.repeat(10));
-});
-
-test('rounds that an adapter missed give it no claim to catch up', () => {
-  const turns = new Turns();
-  turns.admitted('late');
-  for (let i = 0; i < 5; i++) turns.admitted('busy');
-  assert.deepEqual([turns.turnOf('late'), turns.turnOf('new'), turns.turnOf('busy')], [4, 4, 5]);
-  turns.admitted('late');
-  assert.deepEqual([turns.turnOf('late'), turns.turnOf('busy')], [5, 5]);
 });

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Architecture, RopeScaling } from '../../src/model/architecture.js';
 import { ropeFrequencies, ropeTables } from '../../src/model/rope.js';
+import { chosenScaling, parseRopeChoice, withScaling } from '../../src/model/rope-choice.js';
 
 function arch(headDim: number, ropeTheta: number, ropeScaling: RopeScaling | null): Architecture {
   return {
@@ -122,6 +123,47 @@ describe('ropeTables', () => {
       [...plain.sin].map((value) => 1.5 * value),
       1e-6,
     );
+  });
+});
+
+describe('a chosen scaling', () => {
+  const scaled = (text: string) => {
+    const base = arch(8, 10000, null);
+    return withScaling(base, chosenScaling(base, parseRopeChoice(text)!));
+  };
+
+  it('is TYPE:FACTOR with a factor above 1, and nothing else', () => {
+    assert.deepEqual(parseRopeChoice('yarn:1.5'), { type: 'yarn', factor: 1.5 });
+    for (const text of ['yarn', 'yarn:', 'yarn:1', 'yarn:0.5', 'ntk:4', 'yarn:4x', 'factors:2', 'yarn:-2'])
+      assert.equal(parseRopeChoice(text), null, text);
+  });
+
+  it("reaches its factor times the base's window", () => {
+    const windows = ['linear:2', 'dynamic:4', 'yarn:1.5', 'llama3:8'].map(
+      (text) => scaled(text).contextLength,
+    );
+    assert.deepEqual(windows, [128, 256, 96, 512]);
+  });
+
+  it("takes the place of the checkpoint's own, and is relative to the window before that", () => {
+    const own = { type: 'yarn', factor: 4, originalContextLength: 16, betaFast: 32, betaSlow: 1 } as const;
+    const base = arch(8, 10000, { ...own, attentionFactor: 1 });
+    const chosen = withScaling(base, chosenScaling(base, { type: 'linear', factor: 2 }));
+    assert.deepEqual([chosen.ropeScaling, chosen.contextLength], [{ type: 'linear', factor: 2 }, 32]);
+  });
+
+  it("has dynamic scaling's frequencies at the full reach, however many positions the tables hold", () => {
+    const dynamic = scaled('dynamic:4');
+    const [few, many] = [ropeTables(dynamic, 3), ropeTables(dynamic, 300)];
+    assert.deepEqual(few.cos, many.cos.subarray(0, few.cos.length));
+    // base 10000 * (4 * 256 / 64 - 3) ^ (8 / 6)
+    const base = 10000 * 13 ** (8 / 6);
+    assert.equal(few.cos[4 + 3], Math.fround(Math.cos(base ** (-6 / 8))));
+  });
+
+  it('has the attention factor of yarn from its factor', () => {
+    const { cos } = ropeTables(scaled('yarn:4'), 1);
+    assert.equal(cos[0], Math.fround(0.1 * Math.log(4) + 1));
   });
 });
 

@@ -58,14 +58,14 @@ const CASES: readonly [string, Partial<BlockAdditions>, boolean?][] = [
 ];
 
 for (const [title, part, dropout = false] of CASES)
-  for (const checkpointing of [true, false])
-    test(`${title}, checkpointing ${checkpointing}: gradients equal central differences`, async () => {
+  for (const keeping of ['nothing', 'products', 'all'] as const)
+    test(`${title}, keeping ${keeping}: gradients equal central differences`, async () => {
       const additions = { ...NO_ADDITIONS, ...part };
       const values = new Map<string, InputData>(Object.entries(layout(additions.numPrefixTokens)));
       const numTokens = (values.get('cos')!.length / ARCH.headDim) * 2;
       const forms = additions.full ? null : F32;
       const spec = { arch: ARCH, additions, forms, numRows: 2, numTokens: numTokens / 2, dropout };
-      const passes = blockPasses(spec, checkpointing);
+      const passes = blockPasses(spec, keeping);
       fillInputs(passes, values);
       await compare(passes, values, ['x', ...blockInputs(ARCH, additions).keys()]);
     });

@@ -13,6 +13,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { GatewayError } from '../../src/errors.js';
 import { openFileBytes } from '../../src/train/jobs/file-bytes.js';
 import { runTraining, trainingLines } from '../helpers/fake-training-run.js';
 import { addFile, isOver, jobRequest, testTraining, untilJob } from '../helpers/training-jobs.js';
@@ -117,3 +118,40 @@ function temporary(t: TestContext): string {
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
+
+test('quotas are asked before a job or a file is kept, and what is refused leaves nothing', async (t) => {
+  const asked: unknown[] = [];
+  let isFull = false;
+  const { training, dataDir } = await testTraining(t, {
+    checkQuota: async (...question) => {
+      asked.push(question);
+      if (isFull) throw new GatewayError('not_permitted', 'full');
+    },
+  });
+  const text = trainingLines(2, { do: 'wait', step: 1 });
+  const file = await addFile(training, text);
+  const job = await training.create(jobRequest(file.id));
+  assert.deepEqual(asked, [
+    ['default', 'bytes', text.length],
+    ['default', 'jobs', 1],
+  ]);
+  assert.deepEqual(await training.holdings('default'), { numJobs: 1, sizeBytes: text.length });
+  assert.deepEqual(await training.holdings('acme'), { numJobs: 0, sizeBytes: 0 });
+  isFull = true;
+  await assert.rejects(addFile(training, 'more'), { message: 'full' });
+  await assert.rejects(training.create(jobRequest(file.id)), { message: 'full' });
+  assert.deepEqual(readdirSync(join(dataDir, 'files')), [hashOf(text)]);
+  await training.cancel(job.id);
+  assert.equal((await training.holdings('default')).numJobs, 0);
+});
+
+test('equal bytes of two tenants are stored once, and kept for the one when the other deletes its file', async (t) => {
+  const { training, dataDir } = await testTraining(t);
+  const [acme, bolt] = [training.of('acme').files, training.of('bolt').files];
+  const add = (files: typeof acme) => files.add('a.jsonl', 'fine-tune', new Blob(['same']).stream());
+  const [one, two] = [await add(acme), await add(bolt)];
+  assert.equal(await bolt.remove(one.id), false);
+  assert.equal(await acme.remove(one.id), true);
+  assert.deepEqual(readdirSync(join(dataDir, 'files')), [hashOf('same')]);
+  assert.deepEqual(await bolt.get(two.id), two);
+});

@@ -12,6 +12,7 @@ const PUBLISHED = { kind: 'succeeded', fineTunedModel: 'm', resultFolder: null }
 function newJob(id: string, changes: Partial<NewJob> = {}): NewJob {
   return {
     id,
+    tenant: 'default',
     base: 'tiny',
     model_name: `ft:tiny::${id}`,
     metadata: '{}',
@@ -61,7 +62,7 @@ test('jobs belong to a base', async () => {
   assert.equal(await other.claim(), null);
   assert.equal(await other.get('a'), null);
   assert.equal(await other.cancel('a'), null);
-  assert.deepEqual(await other.list({ after: null, limit: 9, metadata: null }), {
+  assert.deepEqual(await other.list('default', { after: null, limit: 9, metadata: null }), {
     items: [],
     hasMore: false,
   });
@@ -194,8 +195,13 @@ test('lists page from the newest, by metadata where that is wanted', async () =>
   const one = queue('one');
   const labels = ['{}', '{"team":"x"}', '{"team":"y"}', '{"team":"x","run":"2"}'];
   for (const [index, metadata] of labels.entries()) await one.add(newJob(`j${index}`, { metadata }));
-  const ids = async (request: Partial<Parameters<typeof one.list>[0]>) => {
-    const { items, hasMore } = await one.list({ after: null, limit: 9, metadata: null, ...request });
+  const ids = async (request: Partial<Parameters<typeof one.list>[1]>) => {
+    const { items, hasMore } = await one.list('default', {
+      after: null,
+      limit: 9,
+      metadata: null,
+      ...request,
+    });
     return [items.map((job) => job.id), hasMore];
   };
   assert.deepEqual(await ids({ limit: 3 }), [['j3', 'j2', 'j1'], true]);

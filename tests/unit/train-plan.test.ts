@@ -1,5 +1,9 @@
 // What a run needs: parameters, bits, memory, steps, and what to change where it does not fit.
 import assert from 'node:assert/strict';
+import { timeLine } from '../../src/cli/train/plan-text.js';
+import { measureTrial } from '../../src/train/plan/trial.js';
+import { ByteTokenizer } from '../helpers/byte-tokenizer.js';
+import { tinyModel } from '../helpers/tiny-model.js';
 import { test } from 'node:test';
 import { DEFAULT_OPTIONS, type TrainingOptions } from '../../src/train/options.js';
 import { memoryLimit } from '../../src/train/plan/machine-memory.js';
@@ -153,21 +157,31 @@ test('a pair fills two rows', () => {
   assert.deepEqual([size.mostRows, size.numTokens, size.numPaddedTokens], [2, 96, 128]);
 });
 
-test('time follows from a measured rate, or from that of bare products', () => {
-  const request = {
-    architecture: SMOL,
-    options: options({ epochs: 1 }),
-    parts: [example(512)],
+test('the rate is that of a step of the run itself: its micro-batches and its update', async (t) => {
+  const tiny = await tinyModel('llama-tied');
+  t.after(() => tiny.dispose());
+  const { artifact } = tiny;
+  let nowMs = 0;
+  const rate = await measureTrial(
+    {
+      artifact,
+      tokenizer: new ByteTokenizer(),
+      options: options({ batchSize: 2, accumulation: 3, cutoffLength: 256 }),
+      parts: [example(60), example(60), example(60)],
+      threads: 1,
+    },
+    // Each look at the clock is a second after the one before.
+    () => (nowMs += 1000),
+  );
+  // Three micro-batches of 2 x 64 tokens and an update, a second each.
+  assert.equal(rate, (3 * 2 * 64) / 4);
+  const { size } = planTraining({
+    architecture: artifact.manifest.architecture,
+    options: options({ batchSize: 2, accumulation: 1, epochs: 2 }),
+    parts: [example(60), example(60)],
     memoryBytes: 1e12,
-  };
-  const measured = planTraining({ ...request, rate: { kind: 'tokens', perSecond: 64 } });
-  assert.equal(measured.totalS, 8);
-  const slow = planTraining({ ...request, rate: { kind: 'products', operationsPerSecond: 1e11 } });
-  const fast = planTraining({ ...request, rate: { kind: 'products', operationsPerSecond: 2e11 } });
-  assert.equal(fast.totalS! * 2, slow.totalS);
-  // 6 operations for each of 106 million weights of the blocks, and some: between 40 and 100 tokens a second at 70 % of 1e11.
-  assert(slow.tokensPerSecond! > 40 && slow.tokensPerSecond! < 100, String(slow.tokensPerSecond));
-  assert.equal(planTraining({ ...request, rate: null }).totalS, null);
+  });
+  assert.equal(timeLine({ size }, 64), 'time: 0:00:04 at 64 tokens a second');
 });
 
 test('what cannot fit is refused with what would', () => {
@@ -176,7 +190,6 @@ test('what cannot fit is refused with what would', () => {
     architecture: SMOL,
     options: wide,
     parts: Array.from({ length: 64 }, () => example(1024)),
-    rate: null,
   };
   const plan = planTraining({ ...request, memoryBytes: 8e9 });
   assert(plan.remedies.length > 0);
@@ -211,7 +224,6 @@ test('where no single change is enough, the fewest together are proposed', () =>
     options: options({ batchSize: 8, method: { name: 'full' }, gradientCheckpointing: false }),
     parts: [example(512)],
     memoryBytes: 24e9,
-    rate: null,
   });
   assert.equal(plan.remedies.length, 1);
   const [remedy] = plan.remedies;
