@@ -1,5 +1,6 @@
 // A batch's way through a model: forward for log-probabilities, forward and backward for gradients. Group after group of rows, block after
-// block; the head sees the rows of all groups together.
+// block. Where the weights of a group's tokens depend on no other group, it goes forward and backward before the next one begins: then the
+// activations of one group are in memory, however large the batch.
 
 import { assert } from '../errors.js';
 import type { TrainingBatch } from '../data/types.js';
@@ -7,7 +8,7 @@ import type { RowGroup } from './batch-layout.js';
 import { backwardStack, forwardStack, inferStack, type StackTools, type Trace } from './block-stack.js';
 import { addBlockGradients, zeroGradients } from './gradient-sums.js';
 import type { HeadRows, HeadRunner } from './graphs/head-runner.js';
-import { joinRows, predictingRows, spreadRows, weighRows } from './head-rows.js';
+import { joinArrays, joinRows, predictingRows, spreadRows, weighRows } from './head-rows.js';
 import { embed, scatterEmbeddingGradient } from './model-ends.js';
 import type { ModelView } from './model-view.js';
 import type { MethodGradients, MethodInputs, Weigh } from './types.js';
@@ -27,7 +28,7 @@ export async function inferBatch(pass: Pass, batch: TrainingBatch): Promise<Floa
   const parts: HeadRows[] = [];
   for (const group of view.layout(batch, inputs)) {
     const x = embed(ends, group.tokens, inputs.virtualTokens, takeActivations(pass, group));
-    const run = { group, inputs: inputs.blocks, seed: null };
+    const run = { group, inputs: inputs.blocks, seed: null, numHeldTokens: 0 };
     const output = await inferStack(view.runner(), run, x, tools);
     parts.push(predictingRows(output, group));
     tools.pool.give(output);
@@ -35,22 +36,41 @@ export async function inferBatch(pass: Pass, batch: TrainingBatch): Promise<Floa
   return head.logprobs(ends, joinRows(parts), null);
 }
 
-/** The same, and the gradients of their sum weighted by `weigh`. `seed` decides dropout. */
+/** The same, and the gradients of their sum weighted by `weigh`, in arrays of the pool. `seed` decides dropout. */
 export async function differentiateBatch(
   pass: Pass,
   batch: TrainingBatch,
   weigh: Weigh,
   seed: number | null,
 ): Promise<{ readonly logprobs: Float32Array; readonly gradients: MethodGradients }> {
+  const { view, inputs } = pass;
+  const gradients = zeroGradients(view.arch, view.additions, inputs, pass.tools.pool);
+  const seeded = view
+    .layout(batch, inputs)
+    .map((group, index) => ({ group, seed: seed === null ? null : [seed, index] }));
+  const learned = seeded.filter(({ group }) => group.predicting.length > 0);
+  const parts = weigh.isPointwise === true ? learned.map((each) => [each]) : [seeded];
+  const logprobs: Float32Array[] = [];
+  for (const part of parts) logprobs.push(await differentiateGroups(pass, part, weigh, gradients));
+  return { logprobs: joinArrays(logprobs), gradients };
+}
+
+/** Groups whose tokens are weighed together; gradients are added to `gradients`. */
+async function differentiateGroups(
+  pass: Pass,
+  part: readonly { readonly group: RowGroup; readonly seed: readonly number[] | null }[],
+  weigh: Weigh,
+  gradients: MethodGradients,
+): Promise<Float32Array> {
   const { view, tools, inputs } = pass;
   const { hiddenSize } = view.arch;
-  const gradients = zeroGradients(view.arch, view.additions, inputs);
-  const groups = view.layout(batch, inputs);
+  const groups = part.map(({ group }) => group);
+  const numHeldTokens = groups.reduce((sum, { tokens }) => sum + tokens.length, 0);
   const traces: Trace[] = [];
-  for (const [index, group] of groups.entries()) {
+  for (const { group, seed } of part) {
     const ends = view.ends(inputs);
     const x = embed(ends, group.tokens, inputs.virtualTokens, takeActivations(pass, group));
-    const run = { group, inputs: inputs.blocks, seed: seed === null ? null : [seed, index] };
+    const run = { group, inputs: inputs.blocks, seed, numHeldTokens };
     traces.push(await forwardStack(view.runner(), run, x, tools));
   }
   const rows = joinRows(groups.map((group, i) => predictingRows(traces[i]!.output, group)));
@@ -66,7 +86,7 @@ export async function differentiateBatch(
     scatterEmbeddingGradient(dx, group.tokens, gradients, hiddenSize);
     tools.pool.give(dx);
   }
-  return { logprobs, gradients };
+  return logprobs;
 }
 
 /** [B*S, H] of the pool. */

@@ -16,6 +16,8 @@ export interface StackRun {
   /** One map a block. */
   readonly inputs: readonly BlockInputs[];
   readonly seed: readonly number[] | null;
+  /** As in BlockStep. */
+  readonly numHeldTokens: number;
 }
 
 /** The way through the blocks: their inputs, kept until the backward pass has used them. */

@@ -37,12 +37,31 @@ export interface FrozenBlock {
   readonly vectors: ReadonlyMap<string, Float32Array>;
 }
 
-export function loadFrozenBlocks(artifact: Artifact, weights: FrozenWeights): readonly FrozenBlock[] {
-  const { numLayers } = artifact.manifest.architecture;
-  return Array.from({ length: numLayers }, (_, layer) => loadBlock(artifact, `layers.${layer}`, weights));
+/** A block may be read when it is asked for: what it holds is to be let go of before the next one. */
+export interface FrozenBlocks {
+  at(layer: number): FrozenBlock;
 }
 
-function loadBlock(artifact: Artifact, path: string, weights: FrozenWeights): FrozenBlock {
+/** All in memory. */
+export function loadFrozenBlocks(artifact: Artifact, weights: FrozenWeights): FrozenBlocks {
+  const { numLayers } = artifact.manifest.architecture;
+  const blocks = Array.from({ length: numLayers }, (_, layer) => loadBlock(artifact, layer, weights));
+  return { at: (layer) => blocks[layer]! };
+}
+
+/** The weights that serve, one block in memory at a time. */
+export function streamServedBlocks(artifact: Artifact): FrozenBlocks {
+  let held: { readonly layer: number; readonly block: FrozenBlock } | null = null;
+  return {
+    at(layer) {
+      if (held?.layer !== layer) held = { layer, block: loadBlock(artifact, layer, 'int4') };
+      return held.block;
+    },
+  };
+}
+
+function loadBlock(artifact: Artifact, layer: number, weights: FrozenWeights): FrozenBlock {
+  const path = `layers.${layer}`;
   const vectors = new Map<string, Float32Array>();
   const take = (input: string, name: string): void => {
     if (artifact.manifest.vectors[name] !== undefined) vectors.set(input, artifact.readVector(name));

@@ -28,17 +28,24 @@ export function spreadRows(
 }
 
 export function joinRows(parts: readonly HeadRows[]): HeadRows {
-  const hidden = new Float32Array(parts.reduce((size, part) => size + part.hidden.length, 0));
+  const hidden = joinArrays(parts.map((part) => part.hidden));
   const labels = new Int32Array(parts.reduce((size, part) => size + part.labels.length, 0));
   let row = 0;
-  let value = 0;
   for (const part of parts) {
-    hidden.set(part.hidden, value);
     labels.set(part.labels, row);
-    value += part.hidden.length;
     row += part.labels.length;
   }
   return { hidden, labels };
+}
+
+export function joinArrays(parts: readonly Float32Array[]): Float32Array {
+  const out = new Float32Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
 }
 
 /** Multiplies each row in place by its weight. */

@@ -6,7 +6,7 @@ import type { TrainingBatch } from '../data/types.js';
 import type { Architecture } from '../model/architecture.js';
 import type { Artifact } from '../model/artifact-reader.js';
 import { layoutBatch, type RowGroup } from './batch-layout.js';
-import { type FrozenBlock, loadFrozenBlocks } from './frozen-weights.js';
+import { type FrozenBlocks, loadFrozenBlocks, streamServedBlocks } from './frozen-weights.js';
 import type { ArrayPool } from './graphs/array-pool.js';
 import { type BlockRunner, createBlockRunner } from './graphs/block-runner.js';
 import { frozenEnds, type ModelEnds, trainedEnds } from './model-ends.js';
@@ -16,7 +16,7 @@ import type { Backend, BlockAdditions, MethodInputs } from './types.js';
 
 /** The base's own weights, read when first asked for and shared by the views. */
 export interface FrozenBase {
-  blocks(): readonly FrozenBlock[];
+  blocks(): FrozenBlocks;
   ends(): ModelEnds;
 }
 
@@ -30,15 +30,21 @@ export interface ModelView {
 }
 
 /** Of a group, which has at least a row. Larger products gain 3 %, take more memory, and hold up who waits for the processor. */
-export const MAX_GROUP_TOKENS = 512;
+export const MAX_GROUP_TOKENS = 256;
 
 export function openFrozenBase(artifact: Artifact, weights: FrozenWeights): FrozenBase {
-  let blocks: readonly FrozenBlock[] | null = null;
+  let blocks: FrozenBlocks | null = null;
   let ends: ModelEnds | null = null;
   return {
     blocks: () => (blocks ??= loadFrozenBlocks(artifact, weights)),
     ends: () => (ends ??= frozenEnds(artifact)),
   };
+}
+
+/** The base as it serves, beside one that is held in another form; its blocks are read each time they are used. */
+export function servedBase(artifact: Artifact, base: FrozenBase): FrozenBase {
+  const blocks = streamServedBlocks(artifact);
+  return { blocks: () => blocks, ends: () => base.ends() };
 }
 
 export function createModelView(options: {

@@ -35,7 +35,7 @@ export interface Objective {
     windowUnits: number,
     seed: number | null,
   ): Promise<BatchLoss>;
-  /** The loss alone, without dropout. */
+  /** The loss alone, without dropout, over the base as it serves. */
   evaluate(model: TrainingModel, batch: TrainingBatch): Promise<BatchLoss>;
 }
 
@@ -48,11 +48,12 @@ export function createObjective(options: Pick<TrainingOptions, 'stage' | 'dpo'>)
 const supervisedObjective: Objective = {
   countUnits: countSupervised,
   async accumulate(model, batch, windowUnits, seed) {
-    const weigh = (logprobs: Float32Array) => new Float32Array(logprobs.length).fill(-1 / windowUnits);
+    const each = (logprobs: Float32Array) => new Float32Array(logprobs.length).fill(-1 / windowUnits);
+    const weigh = Object.assign(each, { isPointwise: true });
     return supervisedLoss(batch, await model.accumulate(batch, weigh, seed));
   },
   async evaluate(model, batch) {
-    return supervisedLoss(batch, await model.logprobs(batch));
+    return supervisedLoss(batch, await model.logprobs(batch, { asServed: true }));
   },
 };
 

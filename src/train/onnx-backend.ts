@@ -10,7 +10,7 @@ import type { Session } from '../runtime/session.js';
 import type { Tensor } from '../runtime/tensor.js';
 import type { Backend, GraphExecutor, InputValue } from './types.js';
 
-const SPIN_MICROSECONDS = '500';
+const SPIN_MICROSECONDS = '50';
 
 /** `threads` compute; the runtime stays the caller's. */
 export function createOnnxBackend(runtime: Runtime, threads: number): Backend {

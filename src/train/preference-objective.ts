@@ -34,8 +34,8 @@ export function createPreferenceObjective(options: PreferenceOptions): Objective
       return batchLoss(pairLosses(segments, logprobs, reference, options), logprobs);
     },
     async evaluate(model, batch) {
-      const reference = await model.logprobs(batch, { reference: true });
-      const logprobs = await model.logprobs(batch);
+      const reference = await model.logprobs(batch, { reference: true, asServed: true });
+      const logprobs = await model.logprobs(batch, { asServed: true });
       return batchLoss(pairLosses(supervisedSegments(batch), logprobs, reference, options), logprobs);
     },
   };

@@ -8,24 +8,17 @@ import { splitDataset } from '../data/dataset-split.js';
 import { inspect } from '../data/inspection.js';
 import { partsOf, tokenizeDataset, type TokenizedDataset } from '../data/tokenized-dataset.js';
 import { openArtifact } from '../model/artifact-reader.js';
-import { Runtime } from '../runtime/runtime.js';
 import { openTokenizer } from '../tokenizer/open-tokenizer.js';
 import type { TextTokenizer } from '../tokenizer/types.js';
 import type { BatchSource } from './batch-source.js';
-import { createMethod } from './methods/create-method.js';
-import { checkNf4Kernel } from './nf4-node.js';
-import { createOnnxBackend } from './onnx-backend.js';
+import { openTrainingModel } from './open-model.js';
 import type { TrainingOptions } from './options.js';
 import { memoryLimit } from './plan/machine-memory.js';
+import { PAD_TO } from './plan/run-size.js';
 import { assertFits, planTraining } from './plan/training-plan.js';
 import type { DataFile, Run, RunHooks, RunRequest } from './run-types.js';
 import { trainingArchitecture } from './training-architecture.js';
-import { createTrainingModel } from './training-model.js';
 import { train } from './trainer.js';
-import type { Backend } from './types.js';
-
-/** Rows are padded to a multiple, so that few shapes of graphs are made. */
-const PAD_TO = 32;
 
 export const runTraining: Run = async (request, hooks) => {
   const { options, folder } = request;
@@ -34,24 +27,19 @@ export const runTraining: Run = async (request, hooks) => {
   const { training, validation } = await openData(request, tokenizer, hooks);
   const arch = trainingArchitecture(artifact.manifest.architecture, options);
   const parts = partsOf(training);
-  assertFits(planTraining({ architecture: arch, options, parts, memoryBytes: memoryLimit(), rate: null }));
-  const backend = await openBackend(options, request.threads);
-  if (options.frozenWeights === 'nf4') await checkNf4Kernel(backend);
-  const base = { ...artifact.manifest, architecture: arch, chatTemplateHash: tokenizer.chatTemplateHash };
-  const method = await createMethod(options.method, { base, artifact, tokenizer, backend }, options.seed);
-  const model = createTrainingModel({
+  assertFits(planTraining({ architecture: arch, options, parts, memoryBytes: memoryLimit() }));
+  const { yieldPoint } = hooks;
+  const open = await openTrainingModel({
     artifact,
-    arch,
-    method,
-    backend,
-    frozenWeights: options.frozenWeights,
-    gradientCheckpointing: options.gradientCheckpointing,
-    yieldPoint: hooks.yieldPoint,
+    tokenizer,
+    options,
+    threads: request.threads,
+    yieldPoint,
   });
   try {
     return await train({
-      model,
-      method,
+      model: open.model,
+      method: open.method,
       batches: batchesOf(training, options),
       evalBatches: validation === null ? null : batchesOf(validation, options),
       options,
@@ -63,8 +51,7 @@ export const runTraining: Run = async (request, hooks) => {
       endTokens: new Set(tokenizer.eosTokenIds),
     });
   } finally {
-    await model.dispose();
-    backend.dispose();
+    await open.dispose();
   }
 };
 
@@ -131,10 +118,4 @@ function batchesOf(
   { batchSize, packing, cutoffLength, seed }: TrainingOptions,
 ): BatchSource {
   return createBatches(partsOf(dataset), { batchSize, packing, cutoffLength, seed, padTo: PAD_TO });
-}
-
-async function openBackend({ backend }: TrainingOptions, threads: number): Promise<Backend> {
-  if (backend === 'onnx') return createOnnxBackend(new Runtime(), threads);
-  const { createTfjsBackend } = await import('./tfjs-backend.js');
-  return createTfjsBackend();
 }

@@ -2,6 +2,7 @@
 
 import { GatewayError } from '../errors.js';
 import type { Architecture } from '../model/architecture.js';
+import { withScaling } from '../model/rope-choice.js';
 import type { TrainingOptions } from './options.js';
 
 /** Throws GatewayError invalid_value where examples are longer than the window. */
@@ -9,19 +10,11 @@ export function trainingArchitecture(
   arch: Architecture,
   { ropeScaling, cutoffLength }: Pick<TrainingOptions, 'ropeScaling' | 'cutoffLength'>,
 ): Architecture {
-  const scaled =
-    ropeScaling === null ? arch : { ...arch, ropeScaling, contextLength: reach(arch, ropeScaling) };
+  const scaled = ropeScaling === null ? arch : withScaling(arch, ropeScaling);
   if (cutoffLength <= scaled.contextLength) return scaled;
   throw new GatewayError(
     'invalid_value',
     `Expected cutoff_len to be at most ${scaled.contextLength}, the base's window${ropeScaling === null ? '' : ' with this RoPE scaling'}, got ${cutoffLength}; shorten it, or set rope_scaling with a larger factor.`,
     { param: 'cutoff_len' },
   );
-}
-
-function reach(
-  { contextLength }: Architecture,
-  scaling: NonNullable<TrainingOptions['ropeScaling']>,
-): number {
-  return 'factor' in scaling ? Math.floor(contextLength * scaling.factor) : contextLength;
 }

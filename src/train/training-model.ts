@@ -4,10 +4,11 @@
 import type { Architecture } from '../model/architecture.js';
 import type { Artifact } from '../model/artifact-reader.js';
 import { differentiateBatch, inferBatch } from './batch-passes.js';
+import { releaseGradients } from './gradient-sums.js';
 import { ArrayPool } from './graphs/array-pool.js';
 import { NO_ADDITIONS } from './graphs/block-inputs.js';
 import { createHeadRunner } from './graphs/head-runner.js';
-import { createModelView, openFrozenBase } from './model-view.js';
+import { createModelView, type ModelView, openFrozenBase, servedBase } from './model-view.js';
 import type { FrozenWeights } from './options.js';
 import type { Backend, MethodInputs, TrainingMethod, TrainingModel, YieldPoint } from './types.js';
 
@@ -18,7 +19,7 @@ export interface TrainingModelOptions {
   readonly method: TrainingMethod;
   readonly backend: Backend;
   readonly frozenWeights: FrozenWeights;
-  /** Off keeps what the backward pass reads instead of computing the blocks again: faster, and many times the memory. */
+  /** Off keeps all that the backward pass reads, and computes nothing again: many times the memory, and faster for long rows. */
   readonly gradientCheckpointing: boolean;
   readonly yieldPoint: YieldPoint;
 }
@@ -34,25 +35,41 @@ export function createTrainingModel(options: TrainingModelOptions): TrainingMode
   const shared = { base, arch, backend, pool, checkpointing: options.gradientCheckpointing };
   const trained = createModelView({ ...shared, additions: method.additions });
   const reference = createModelView({ ...shared, additions: NO_ADDITIONS });
+  const served = options.frozenWeights === 'nf4' ? servedViews(shared, artifact, method) : null;
   const head = createHeadRunner({ backend, arch, yieldPoint, pool });
   const pass = { view: trained, head, tools: { pool, yieldPoint } };
   return {
     parameters: method.parameters,
-    async logprobs(batch, { reference: isReference = false } = {}) {
+    async logprobs(batch, { reference: isReference = false, asServed = false } = {}) {
+      const views = asServed && served !== null ? served : { trained, reference };
       return isReference
-        ? inferBatch({ ...pass, view: reference, inputs: noInputs(arch) }, batch)
-        : inferBatch({ ...pass, inputs: await method.inputs() }, batch);
+        ? inferBatch({ ...pass, view: views.reference, inputs: noInputs(arch) }, batch)
+        : inferBatch({ ...pass, view: views.trained, inputs: await method.inputs() }, batch);
     },
     async accumulate(batch, weigh, seed) {
       const inputs = await method.inputs();
       const { logprobs, gradients } = await differentiateBatch({ ...pass, inputs }, batch, weigh, seed);
       await method.backward(gradients);
+      releaseGradients(gradients, pool);
       return logprobs;
     },
     dispose() {
-      for (const part of [head, trained, reference]) part.dispose();
+      for (const part of [head, trained, reference, served?.trained, served?.reference]) part?.dispose();
       return Promise.resolve();
     },
+  };
+}
+
+/** For evaluations of a run whose base is held more coarsely than it serves: f32 and the served codes are the served values already. */
+function servedViews(
+  shared: Omit<Parameters<typeof createModelView>[0], 'additions'>,
+  artifact: Artifact,
+  { additions }: TrainingMethod,
+): Record<'trained' | 'reference', ModelView> {
+  const own = { ...shared, base: servedBase(artifact, shared.base) };
+  return {
+    trained: createModelView({ ...own, additions }),
+    reference: createModelView({ ...own, additions: NO_ADDITIONS }),
   };
 }
 

@@ -19,7 +19,11 @@ export interface Parameter {
 }
 
 /** dLoss / dlogprob of each supervised token, in the order of the log-probabilities. */
-export type Weigh = (logprobs: Float32Array) => Float32Array;
+export interface Weigh {
+  (logprobs: Float32Array): Float32Array;
+  /** A token's weight depends on its own log-probability alone: parts of a batch may be weighed, and differentiated, one after another. */
+  readonly isPointwise?: boolean;
+}
 
 /**
  * The base with a method's additions. Supervised tokens are those whose label counts, ordered by row, then position: a batch's
@@ -27,8 +31,14 @@ export type Weigh = (logprobs: Float32Array) => Float32Array;
  */
 export interface TrainingModel {
   readonly parameters: readonly Parameter[];
-  /** Forward only. `reference` leaves the method's additions out: the base itself (DPO's reference). */
-  logprobs(batch: TrainingBatch, options?: { readonly reference?: boolean }): Promise<Float32Array>;
+  /**
+   * Forward only. `reference` leaves the method's additions out: the base itself (DPO's reference). `asServed` takes the base's weights
+   * as they serve where the trainer holds them more coarsely.
+   */
+  logprobs(
+    batch: TrainingBatch,
+    options?: { readonly reference?: boolean; readonly asServed?: boolean },
+  ): Promise<Float32Array>;
   /**
    * Forward and backward: adds d(sum_i weigh_i * logprob_i)/dp to each parameter's gradient, and returns the log-probabilities.
    * `seed` decides dropout; null is none.

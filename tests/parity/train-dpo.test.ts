@@ -4,26 +4,14 @@ import { after, test } from 'node:test';
 import { IGNORED } from '../../src/data/types.js';
 import { createLoraMethod } from '../../src/train/methods/lora.js';
 import { assertClose } from '../helpers/gradient-check.js';
-import { batchOf, readReference, readTensors, setParameters, totalNorm } from '../helpers/train-fixtures.js';
+import { batchOf, dpoReference, readTensors, setParameters, totalNorm } from '../helpers/train-fixtures.js';
 import { LORA_R8, trainingBase } from '../helpers/training-model.js';
-
-interface DpoReference {
-  readonly beta: number;
-  readonly prompt_len: number;
-  readonly chosen: readonly number[];
-  readonly rejected: readonly number[];
-  readonly policy_chosen_logp: number;
-  readonly policy_rejected_logp: number;
-  readonly ref_chosen_logp: number;
-  readonly ref_rejected_logp: number;
-  readonly grad_norm: number;
-}
 
 const base = await trainingBase('llama-tied');
 after(() => base.close());
 
 test('log-probabilities of policy and reference, and the gradient of every factor, are PyTorch’s', async () => {
-  const reference = readReference('dpo.json') as DpoReference;
+  const reference = dpoReference();
   const { beta, prompt_len: promptLength, chosen, rejected } = reference;
   const method = createLoraMethod(base.artifact.manifest, LORA_R8, 0);
   setParameters(method.parameters, readTensors('lora-init/adapter_model.safetensors'));

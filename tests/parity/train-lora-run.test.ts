@@ -8,6 +8,7 @@ import { trainingBase } from '../helpers/training-model.js';
 import { adapterBytes, eventsOf, runSmall, temporaryFolder } from '../helpers/training-runs.js';
 import {
   batchOf,
+  dpoReference,
   readReference,
   readTensors,
   referenceBatch,
@@ -56,20 +57,8 @@ for (const [name, create] of [
       for (const [i, value] of values.entries()) near(own.get(key)!.data[i]!, value, 1e-4, `${key}[${i}]`);
   });
 
-interface DpoReference {
-  readonly beta: number;
-  readonly prompt_len: number;
-  readonly chosen: readonly number[];
-  readonly rejected: readonly number[];
-  readonly reward_chosen: number;
-  readonly reward_rejected: number;
-  readonly margin: number;
-  readonly loss: number;
-  readonly grad_norm: number;
-}
-
 test("a preference step has PyTorch's loss, rewards and gradient norm", async (t) => {
-  const reference = readReference('dpo.json') as DpoReference;
+  const reference = dpoReference();
   const rows = [reference.chosen, reference.rejected].map((tokens) => [
     { tokens, labels: tokens.map((token, at) => (at < reference.prompt_len ? IGNORED : token)) },
   ]);

@@ -26,18 +26,27 @@ export interface BlockSpec {
 
 const FLOAT = 1;
 
-/** Draws the block and returns the name of y. */
-export function drawBlock(e: Expressions, spec: BlockSpec): string {
+export interface DrawnBlock {
+  readonly y: string;
+  /**
+   * Values that cost a product with a matrix or the attention, and from which the others follow cheaply: of each projection its output
+   * and, with LoRA, x · aᵀ; and what the heads give. Their width is worked out by keptWidth (kept-values.ts).
+   */
+  readonly products: readonly string[];
+}
+
+export function drawBlock(e: Expressions, spec: BlockSpec): DrawnBlock {
   const block = new BlockDrawing(e, spec);
   const x = e.graph.input('x', 'f32', [spec.numRows * spec.numTokens, spec.arch.hiddenSize]);
   const attended = e.add(x, block.bottleneck('attention', block.attention(block.norm(x, 'input_layernorm'))));
   const transformed = block.mlp(block.norm(attended, 'post_attention_layernorm'));
-  return e.add(attended, block.bottleneck('mlp', transformed));
+  return { y: e.add(attended, block.bottleneck('mlp', transformed)), products: block.products };
 }
 
 class BlockDrawing {
   readonly #e: Expressions;
   readonly #spec: BlockSpec;
+  readonly products: string[] = [];
 
   constructor(e: Expressions, spec: BlockSpec) {
     this.#e = e;
@@ -70,12 +79,9 @@ class BlockDrawing {
     const keys = additions.numPrefixTokens + tokens;
     const masked = e.add(e.reshape(scores, [rows, numHeads, tokens, keys]), 'mask');
     const weights = e.reshape(e.op('Softmax', [masked], { axis: int(-1) }), e.shape(scores));
-    const mixed = e.reshape(e.matmul(weights, this.#prefixed('prefix.v', v)), [
-      rows,
-      numHeads,
-      tokens,
-      headDim,
-    ]);
+    const product = e.matmul(weights, this.#prefixed('prefix.v', v));
+    this.products.push(product);
+    const mixed = e.reshape(product, [rows, numHeads, tokens, headDim]);
     return this.#project(
       e.reshape(e.transpose(mixed, [0, 2, 1, 3]), [rows * tokens, numHeads * headDim]),
       'o_proj',
@@ -135,9 +141,12 @@ class BlockDrawing {
     if (lora) {
       const kept = this.#dropped(x, projection, lora.dropout);
       const low = e.matmul(kept.x, `lora.${projection}.a`, { transB: true });
+      this.products.push(low);
       y = e.add(y, e.matmul(low, `lora.${projection}.b`, { transB: true, alpha: lora.scale * kept.gain }));
     }
-    return additions.biases.includes(projection) ? e.add(y, `bias.${projection}`) : y;
+    if (additions.biases.includes(projection)) y = e.add(y, `bias.${projection}`);
+    this.products.push(y);
+    return y;
   }
 
   #weight(projection: Projection): string {

@@ -1,5 +1,5 @@
-// The two graphs of a block's training step. With gradient checkpointing only the block's input is kept and the backward graph computes
-// the block again; without it the forward graph also gives what the backward graph reads.
+// The two graphs of a block's training step. Beside y, the forward graph gives what is kept for the backward graph, which computes the
+// rest of the block again.
 
 import { assert } from '../../errors.js';
 import { GraphBuilder } from '../../graph/builder.js';
@@ -9,6 +9,7 @@ import { Expressions } from '../autodiff/expressions.js';
 import type { Shape } from '../autodiff/shapes.js';
 import { type BlockSpec, drawBlock } from './block-graph.js';
 import { blockInputs } from './block-inputs.js';
+import type { Keeping } from './kept-values.js';
 import { subgraph } from './subgraph.js';
 
 export interface ForwardPass {
@@ -32,23 +33,29 @@ export interface BlockPasses {
 
 export function forwardPass(spec: BlockSpec): ForwardPass {
   const e = new Expressions(new GraphBuilder(), 'block');
-  const y = drawBlock(e, spec);
+  const { y } = drawBlock(e, spec);
   return { graph: subgraph(e.graph, shapesOf(e, [y])), y };
 }
 
-export function blockPasses(spec: BlockSpec, checkpointing: boolean): BlockPasses {
+export function blockPasses(spec: BlockSpec, keeping: Keeping): BlockPasses {
   const e = new Expressions(new GraphBuilder(), 'block');
-  const y = drawBlock(e, spec);
+  const { y, products } = drawBlock(e, spec);
   const numForward = e.graph.nodes.length;
   const dy = e.graph.input('dy', 'f32', e.shape(y));
   const wanted = ['x', ...blockInputs(spec.arch, spec.additions).keys()];
   const names = differentiate(e.graph, new Map([[y, dy]]), wanted);
   const outputs = shapesOf(e, names);
-  const kept = checkpointing ? [] : keptValues(e, subgraph(e.graph, outputs).nodes, numForward);
+  const offered = {
+    nothing: () => [],
+    products: () => products,
+    all: () => keptValues(e, subgraph(e.graph, outputs).nodes, numForward),
+  }[keeping]();
+  const backward = subgraph(e.graph, outputs, shapesOf(e, offered));
+  const kept = offered.filter((value) => backward.inputs.some(({ name }) => name === value));
   return {
     forward: { graph: subgraph(e.graph, shapesOf(e, [y, ...kept])), y },
     backward: {
-      graph: subgraph(e.graph, outputs, shapesOf(e, kept)),
+      graph: backward,
       gradients: new Map(wanted.map((name, i) => [name, names[i]!])),
     },
     kept,

@@ -2,7 +2,7 @@
 // itself.
 
 import { type Architecture, type Projection, PROJECTIONS } from '../../model/architecture.js';
-import type { FrozenBlock, MatrixForm } from '../frozen-weights.js';
+import type { FrozenBlock, FrozenBlocks, MatrixForm } from '../frozen-weights.js';
 import type { RowGroup } from '../batch-layout.js';
 import type { Backend, BlockAdditions, BlockInputs, InputData } from '../types.js';
 import type { ArrayPool } from './array-pool.js';
@@ -11,6 +11,7 @@ import { type BlockPasses, blockPasses, forwardPass } from './block-passes.js';
 import { type CompiledGraph, compileGraph, type Values } from './compiled-graph.js';
 import { dropoutMasks, hasDropout } from './dropout-masks.js';
 import { GraphCache } from './graph-cache.js';
+import { type Keeping, numKeptBlocks } from './kept-values.js';
 
 /** One block's work on one group of rows. */
 export interface BlockStep {
@@ -22,9 +23,11 @@ export interface BlockStep {
   readonly inputs: BlockInputs;
   /** Of the group's dropout; null is none. */
   readonly seed: readonly number[] | null;
+  /** Tokens, of this group and others, whose forward passes are made before a backward pass begins. */
+  readonly numHeldTokens: number;
 }
 
-/** Values that backward() needs beside x; empty with gradient checkpointing. */
+/** Values that backward() needs beside x. */
 export type Kept = ReadonlyMap<string, Float32Array>;
 
 export interface BlockRunner {
@@ -41,7 +44,8 @@ export interface BlockRunnerOptions {
   readonly arch: Architecture;
   readonly additions: BlockAdditions;
   /** Null in full fine-tuning. */
-  readonly frozen: readonly FrozenBlock[] | null;
+  readonly frozen: FrozenBlocks | null;
+  /** Keeps what fits a small budget, and computes the other blocks again. */
   readonly checkpointing: boolean;
   readonly pool: ArrayPool;
 }
@@ -59,32 +63,39 @@ interface CompiledPasses {
   dispose(): void;
 }
 
-/** Shapes that are kept compiled. */
-const CACHE_CAPACITY = 16;
+/** Shapes that are kept compiled; with checkpointing, a shape may have graphs for both kinds of blocks. */
+const CACHE_CAPACITY = 24;
 
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
   const { arch, additions, frozen, checkpointing } = options;
-  const weights = frozen?.map(blockValues);
   const inferences = new GraphCache<CompiledForward>(CACHE_CAPACITY);
   const trainings = new GraphCache<CompiledPasses>(CACHE_CAPACITY);
 
   const specOf = ({ layer, group, seed }: BlockStep): BlockSpec => ({
     arch,
     additions,
-    forms: frozen === null ? null : matrixForms(frozen[layer]!),
+    forms: frozen === null ? null : matrixForms(frozen.at(layer)),
     numRows: group.numRows,
     numTokens: group.numTokens,
     dropout: seed !== null && hasDropout(additions),
   });
+  const ranks = Object.values(additions.lora).reduce((sum, { rank }) => sum + rank, 0);
+  const keepingOf = ({ layer, numHeldTokens }: BlockStep): Keeping => {
+    if (!checkpointing) return 'all';
+    return layer < numKeptBlocks(arch, ranks, numHeldTokens) ? 'products' : 'nothing';
+  };
   const compiled = (step: BlockStep): Promise<CompiledPasses> => {
     const spec = specOf(step);
-    return trainings.get(specKey(spec), () => compilePasses(options, blockPasses(spec, checkpointing)));
+    const keeping = keepingOf(step);
+    return trainings.get(`${keeping} ${specKey(spec)}`, () =>
+      compilePasses(options, blockPasses(spec, keeping)),
+    );
   };
   const values = ({ layer, group, x, inputs, seed }: BlockStep): Values => {
     const { cos, sin, mask } = group;
     const shared = new Map<string, InputData>(Object.entries({ x, cos, sin, mask }));
     const masks = seed === null ? [] : [dropoutMasks(arch, additions, group.tokens.length, [...seed, layer])];
-    return [shared, inputs, ...(weights ? [weights[layer]!] : []), ...masks];
+    return [shared, inputs, ...(frozen === null ? [] : [blockValues(frozen.at(layer))]), ...masks];
   };
 
   return {

@@ -1,9 +1,10 @@
 // The files that a trained adapter is made of: adapter_config.json and adapter_model.safetensors, as PEFT names and reads them, or with a
-// manifest where PEFT has no format. The weights' header says which base and which chat template they were trained on.
+// manifest where PEFT has no format. The weights' header says which base, chat template and RoPE scaling they were trained on.
 
 import { CONFIG_FILE, WEIGHTS_FILE } from '../../adapters/adapter-files.js';
 import { MANIFEST_FORMAT, type ManifestMethod } from '../../adapters/manifest.js';
 import { BASE_HASH_METADATA, CHAT_TEMPLATE_METADATA } from '../../adapters/peft.js';
+import { ROPE_METADATA, ropeText } from '../../adapters/rope-origin.js';
 import type { PeftType } from '../../adapters/config-keys.js';
 import { writeSafetensors } from '../../formats/safetensors.js';
 import type { Manifest } from '../../model/artifact.js';
@@ -65,13 +66,14 @@ export const PEFT_PREFIX = 'base_model.model.';
 export const PYTORCH_METADATA = { format: 'pt' } as const;
 
 function adapterFiles(
-  { baseHash, chatTemplateHash = null }: MethodBase,
+  { architecture, baseHash, chatTemplateHash = null }: MethodBase,
   config: object,
   tensors: AdapterTensors,
 ): ReadonlyMap<string, Uint8Array> {
   const metadata = {
     ...PYTORCH_METADATA,
     [BASE_HASH_METADATA]: baseHash,
+    [ROPE_METADATA]: ropeText(architecture.ropeScaling),
     ...(chatTemplateHash === null ? {} : { [CHAT_TEMPLATE_METADATA]: chatTemplateHash }),
   };
   return new Map([

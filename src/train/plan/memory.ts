@@ -1,7 +1,9 @@
 // What a run holds in memory at its peak, term by term, so that each can be measured and put right.
 // Groups of rows run one after another through a block's graphs, and these one at a time: what is inside a block is counted once, for
-// the largest group; what lies between blocks is counted for every block and every row of a micro-batch.
+// the largest group; what lies between blocks is counted for every block, and for the rows that wait for their backward pass together:
+// those of a group, or of a whole micro-batch of pairs.
 import type { Architecture } from '../../model/architecture.js';
+import { keptWidth, numKeptBlocks } from '../graphs/kept-values.js';
 import { MAX_GROUP_TOKENS } from '../model-view.js';
 import type { TrainingOptions } from '../options.js';
 import { countBase, countTrained } from './parameter-counts.js';
@@ -85,11 +87,16 @@ export function planMemory(
     { name: 'writing a checkpoint', bytes: costs.checkpoint * trained },
     {
       name: 'inputs of the blocks',
-      bytes: (arch.numLayers + 1) * shapes.positions * arch.hiddenSize * FLOAT_BYTES,
+      bytes: (arch.numLayers + 1) * shapes.held * arch.hiddenSize * FLOAT_BYTES,
     },
     { name: 'attention masks', bytes: shapes.rows * shapes.length * shapes.keys * FLOAT_BYTES },
     { name: 'inside a block', bytes: insideBlock(arch, shapes, costs) },
-    { name: 'kept of every block', bytes: checkpointing ? 0 : arch.numLayers * keptOfBlock(arch, shapes) },
+    {
+      name: 'kept of the blocks',
+      bytes: checkpointing
+        ? keptProducts(arch, options.method, shapes)
+        : arch.numLayers * keptOfBlock(arch, shapes),
+    },
     { name: 'logits', bytes: costs.logits * chunkRows(arch.vocabSize) * arch.vocabSize * FLOAT_BYTES },
   ].filter(({ bytes }) => bytes > 0);
 }
@@ -104,9 +111,10 @@ interface Shapes {
   readonly length: number;
   /** T: positions and keys that stand before them. */
   readonly keys: number;
-  readonly positions: number;
   /** Rows that run through a block together. */
   readonly groupRows: number;
+  /** Positions whose backward pass has to wait for the forward pass of all of them. */
+  readonly held: number;
 }
 
 function shapesOf({ batchSize, stage, method }: MemoryOptions, rowLength: number): Shapes {
@@ -115,7 +123,8 @@ function shapesOf({ batchSize, stage, method }: MemoryOptions, rowLength: number
   const rows = batchSize * (stage === 'dpo' ? 2 : 1);
   const length = rowLength + (isPrefix ? 0 : virtual);
   const groupRows = Math.min(rows, Math.max(1, Math.floor(MAX_GROUP_TOKENS / length)));
-  return { rows, length, keys: rowLength + virtual, positions: rows * length, groupRows };
+  const held = (stage === 'dpo' ? rows : groupRows) * length;
+  return { rows, length, keys: rowLength + virtual, groupRows, held };
 }
 
 function insideBlock(arch: Architecture, { groupRows, length, keys }: Shapes, costs: MemoryCosts): number {
@@ -125,10 +134,16 @@ function insideBlock(arch: Architecture, { groupRows, length, keys }: Shapes, co
 }
 
 /** What the forward graph gives the backward graph: the attention's weights once, and what each product and norm reads. */
-function keptOfBlock(arch: Architecture, { rows, length, keys, positions }: Shapes): number {
+function keptOfBlock(arch: Architecture, { keys, held }: Shapes): number {
   const { hiddenSize, numHeads, numKvHeads, headDim, intermediateSize } = arch;
   const width = 3 * hiddenSize + 2 * (numHeads + numKvHeads) * headDim + 5 * intermediateSize;
-  return FLOAT_BYTES * (rows * numHeads * length * keys + positions * width);
+  return FLOAT_BYTES * held * (numHeads * keys + width);
+}
+
+/** What the products give, of as many blocks as the trainer keeps. */
+function keptProducts(arch: Architecture, method: MemoryOptions['method'], { held }: Shapes): number {
+  const ranks = method.name === 'lora' ? method.rank * method.targets.length : 0;
+  return FLOAT_BYTES * numKeptBlocks(arch, ranks, held) * held * keptWidth(arch, ranks);
 }
 
 /** The head as floats; an embedding of its own stays in 8 bits, with a 32-bit scale for 32 of them. */

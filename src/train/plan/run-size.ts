@@ -24,8 +24,8 @@ export type SizeOptions = Pick<
   'cutoffLength' | 'packing' | 'batchSize' | 'accumulation' | 'epochs' | 'maxSteps' | 'seed'
 >;
 
-/** As the trainer pads: rows to multiples of it. */
-const PAD_TO = 32;
+/** Rows are padded to a multiple, so that few shapes of graphs are made. */
+export const PAD_TO = 32;
 
 /** `parts`: one or more, none longer than the cutoff. Each epoch counts as the first. */
 export function sizeOfRun(

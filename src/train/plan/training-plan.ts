@@ -1,10 +1,8 @@
-// What a run needs before it starts: memory, steps, tokens and time, and, where it does not fit, what would. Pure: the machine's
-// memory and speed are given.
+// What a run needs before it starts: memory, steps and tokens, and, where it does not fit, what would. Pure: the machine's memory is given.
 import { GatewayError } from '../../errors.js';
 import type { TokenizedExample, TokenizedPair } from '../../data/types.js';
 import type { Architecture } from '../../model/architecture.js';
 import type { TrainingOptions } from '../options.js';
-import { operationsPerToken, SHARE_OF_PRODUCTS } from './compute.js';
 import { planMemory, totalBytes, type MemoryTerm } from './memory.js';
 import { countBase, countTrained } from './parameter-counts.js';
 import { remediesFor, type Remedy } from './remedies.js';
@@ -17,13 +15,7 @@ export interface PlanRequest {
   readonly parts: readonly (TokenizedExample | TokenizedPair)[];
   /** Memory that the run may have. */
   readonly memoryBytes: number;
-  /** A rate measured on such a run (padded tokens a second), or that of bare products; null leaves the time out. */
-  readonly rate: Rate | null;
 }
-
-export type Rate =
-  | { readonly kind: 'tokens'; readonly perSecond: number }
-  | { readonly kind: 'products'; readonly operationsPerSecond: number };
 
 export interface TrainingPlan {
   readonly baseParameters: number;
@@ -32,9 +24,6 @@ export interface TrainingPlan {
   readonly neededBytes: number;
   readonly memoryBytes: number;
   readonly size: RunSize;
-  /** Padded tokens a second; null where no rate was given. */
-  readonly tokensPerSecond: number | null;
-  readonly totalS: number | null;
   /** Empty where the run fits. */
   readonly remedies: readonly Remedy[];
 }
@@ -44,7 +33,6 @@ export function planTraining(request: PlanRequest): TrainingPlan {
   const size = sizeOfRun(request.parts, options);
   const memory = planMemory(architecture, options, size.longestRow);
   const neededBytes = totalBytes(memory);
-  const tokensPerSecond = request.rate === null ? null : tokenRate(request, size, request.rate);
   return {
     baseParameters: countBase(architecture).total,
     trainedParameters: countTrained(architecture, options.method),
@@ -52,8 +40,6 @@ export function planTraining(request: PlanRequest): TrainingPlan {
     neededBytes,
     memoryBytes,
     size,
-    tokensPerSecond,
-    totalS: tokensPerSecond === null ? null : size.numPaddedTokens / tokensPerSecond,
     remedies:
       neededBytes <= memoryBytes ? [] : remediesFor(architecture, options, size.longestRow, memoryBytes),
   };
@@ -77,10 +63,4 @@ export function assertFits(plan: TrainingPlan): void {
 /** "512 MB", "3.21 GB"; in powers of ten. */
 export function sizeText(bytes: number): string {
   return bytes < 1e9 ? `${Math.round(bytes / 1e6)} MB` : `${(bytes / 1e9).toFixed(bytes < 1e10 ? 2 : 1)} GB`;
-}
-
-function tokenRate({ architecture, options }: PlanRequest, size: RunSize, rate: Rate): number {
-  if (rate.kind === 'tokens') return rate.perSecond;
-  const operations = operationsPerToken(architecture, options, size.longestRow);
-  return (SHARE_OF_PRODUCTS * rate.operationsPerSecond) / operations;
 }
