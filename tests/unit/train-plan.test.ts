@@ -105,7 +105,7 @@ const MEASURED: readonly (readonly [string, Partial<TrainingOptions>, number, nu
   ['4 x 256', { batchSize: 4 }, 256, 1076],
   ['8 x 512', { batchSize: 8 }, 512, 1200],
   ['1 x 2048', { batchSize: 1 }, 2048, 1807],
-  ['4 x 256, nf4', { batchSize: 4, frozenWeights: 'nf4' }, 256, 659],
+  ['4 x 256, nf4', { batchSize: 4, frozenWeights: 'nf4' }, 256, 692],
   ['4 x 256, int4', { batchSize: 4, frozenWeights: 'int4' }, 256, 729],
   ['1 x 512, no checkpointing', { batchSize: 1, gradientCheckpointing: false }, 512, 1894],
   ['1 x 128, full', { batchSize: 1, method: { name: 'full' } }, 128, 4962],
@@ -191,10 +191,10 @@ test('what cannot fit is refused with what would', () => {
     options: wide,
     parts: Array.from({ length: 64 }, () => example(1024)),
   };
-  const plan = planTraining({ ...request, memoryBytes: 8e9 });
+  const plan = planTraining({ ...request, memoryBytes: 2e9 });
   assert(plan.remedies.length > 0);
   for (const remedy of plan.remedies) {
-    assert(remedy.neededBytes <= 8e9, remedy.words);
+    assert(remedy.neededBytes <= 2e9, remedy.words);
     assert.equal(
       remedy.neededBytes,
       totalBytes(planMemory(SMOL, remedy.options, remedy.options.cutoffLength)),
@@ -208,7 +208,7 @@ test('what cannot fit is refused with what would', () => {
     (error) =>
       error instanceof GatewayError &&
       error.code === 'insufficient_memory' &&
-      /needs about [\d.]+ GB and 8\.00 GB are there; .*would fit: .*checkpointing on \([\d.]+ GB\)/.test(
+      /needs about [\d.]+ GB and 2\.00 GB are there; .*would fit: .*checkpointing on \([\d.]+ GB\)/.test(
         error.message,
       ),
   );
