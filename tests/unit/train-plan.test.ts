@@ -115,14 +115,14 @@ const MEASURED: readonly (readonly [string, Partial<TrainingOptions>, number, nu
     256,
     931,
   ],
-  ['2 x 512, DPO', { batchSize: 2, stage: 'dpo' }, 512, 1077],
+  ['2 x 512, DPO', { batchSize: 2, stage: 'dpo' }, 512, 1150],
 ];
 
-test('memory is within a quarter of what runs were measured to take', () => {
+test('memory is within a tenth of what runs were measured to take', () => {
   const lora = { ...DEFAULT_OPTIONS.method, rank: 8 } as TrainingOptions['method'];
   for (const [name, changes, rowLength, megabytes] of MEASURED) {
     const ratio = needed({ method: lora, ...changes }, rowLength) / (megabytes * 1e6);
-    assert(ratio > 0.75 && ratio < 1.25, `${name}: ${ratio.toFixed(2)} of the measured size`);
+    assert(ratio > 0.9 && ratio < 1.1, `${name}: ${ratio.toFixed(2)} of the measured size`);
   }
 });
 
