@@ -98,15 +98,7 @@ export const DEFAULT_TARGETS: readonly Projection[] = [
 /** LLaMA-Factory's defaults where it has the choice too. */
 export const DEFAULT_OPTIONS: TrainingOptions = {
   stage: 'sft',
-  method: {
-    name: 'lora',
-    rank: 16,
-    alpha: 32,
-    rslora: false,
-    dropout: 0,
-    targets: DEFAULT_TARGETS,
-    plusRatio: 1,
-  },
+  method: loraOfRank(16),
   frozenWeights: 'f32',
   backend: 'onnx',
   cutoffLength: 1024,
@@ -134,3 +126,16 @@ export const DEFAULT_OPTIONS: TrainingOptions = {
   dpo: { beta: 0.1, loss: 'sigmoid', labelSmoothing: 0 },
   ropeScaling: null,
 };
+
+/** On every projection, with what else is the default. */
+export function loraOfRank(rank: number): MethodOptions & { readonly name: 'lora' } {
+  return {
+    name: 'lora',
+    rank,
+    alpha: 2 * rank,
+    rslora: false,
+    dropout: 0,
+    targets: DEFAULT_TARGETS,
+    plusRatio: 1,
+  };
+}

@@ -5,7 +5,6 @@ import { after, test } from 'node:test';
 import { join } from 'node:path';
 import { openArtifact } from '../../src/model/artifact-reader.js';
 import { chosenScaling, type RopeChoice } from '../../src/model/rope-choice.js';
-import { DEFAULT_TARGETS } from '../../src/train/options.js';
 import { createJob, uploadExamples } from '../helpers/training-client.js';
 import {
   BASE,
@@ -16,6 +15,7 @@ import {
   upload,
 } from '../helpers/running-server.js';
 import { artifactOf, type ChatRow, type Rows, servedLoss, trainOn } from '../helpers/trained-and-served.js';
+import { loraOfRank } from '../../src/train/options.js';
 
 /** The base's window has 256 tokens; these rows are longer, and their answers lie behind it. */
 const row = (number: number): ChatRow => ({
@@ -26,22 +26,20 @@ const row = (number: number): ChatRow => ({
 });
 const rows: Rows<ChatRow> = { training: [10, 11, 12, 13].map(row), heldOut: [14, 15].map(row) };
 const CUTOFF = 400;
-const method = {
-  name: 'lora',
-  rank: 8,
-  alpha: 16,
-  rslora: false,
-  dropout: 0,
-  targets: DEFAULT_TARGETS,
-  plusRatio: 1,
-} as const;
 const folder = temporaryFolder({ after });
 
 /** Trains under the scaling that the server has. */
 async function trained(server: RunningServer, choice: RopeChoice) {
   const artifact = artifactOf(server);
   const ropeScaling = chosenScaling(openArtifact(artifact).manifest.architecture, choice);
-  const options = { method, ropeScaling, cutoffLength: CUTOFF, learningRate: 1e-2, epochs: 8, batchSize: 2 };
+  const options = {
+    method: loraOfRank(8),
+    ropeScaling,
+    cutoffLength: CUTOFF,
+    learningRate: 1e-2,
+    epochs: 8,
+    batchSize: 2,
+  };
   return trainOn(artifact, join(folder, choice.type), rows, options);
 }
 
@@ -86,7 +84,10 @@ test('an adapter of the plain window is refused where positions are scaled, and 
       },
     ],
   };
-  const run = await trainOn(artifactOf(plain), join(folder, 'plain'), short, { method, epochs: 1 });
+  const run = await trainOn(artifactOf(plain), join(folder, 'plain'), short, {
+    method: loraOfRank(8),
+    epochs: 1,
+  });
   const dataDir = temporaryFolder(t);
   const first = await runServer(t, { dataDir });
   assert.equal((await upload(first.url, 'short', run.files)).status, 201);

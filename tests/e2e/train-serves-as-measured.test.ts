@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { join } from 'node:path';
-import { DEFAULT_TARGETS, type MethodOptions, type TrainingOptions } from '../../src/train/options.js';
+import { DEFAULT_TARGETS, loraOfRank, type TrainingOptions } from '../../src/train/options.js';
 import { BASE, greedyBody, runServer, temporaryFolder, upload } from '../helpers/running-server.js';
 import {
   artifactOf,
@@ -32,15 +32,7 @@ const rows: Rows<ChatRow> = {
   heldOut: numbers.slice(20).map(chat),
 };
 
-const lora: MethodOptions = {
-  name: 'lora',
-  rank: 8,
-  alpha: 16,
-  rslora: false,
-  dropout: 0,
-  targets: DEFAULT_TARGETS,
-  plusRatio: 1,
-};
+const lora = loraOfRank(8);
 const METHODS: Readonly<Record<string, Partial<TrainingOptions>>> = {
   lora: { method: lora, learningRate: 1e-2 },
   'lora-nf4': { method: lora, learningRate: 1e-2, frozenWeights: 'nf4' },

@@ -4,9 +4,9 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { GatewayError } from '../../src/errors.js';
-import { DEFAULT_TARGETS } from '../../src/train/options.js';
 import { type RunningServer, runServer, temporaryFolder, upload } from '../helpers/running-server.js';
 import { artifactOf, type ChatRow, type Rows, servedLoss, trainOn } from '../helpers/trained-and-served.js';
+import { loraOfRank } from '../../src/train/options.js';
 
 const NAME = 'SmolLM2-135M-Instruct';
 
@@ -45,15 +45,7 @@ for (const [weights, tolerance] of Object.entries(TOLERANCES))
     }
     const before = await servedLoss(server, NAME, rows.heldOut);
     const run = await trainOn(artifactOf(server), join(temporaryFolder(t), 'run'), rows, {
-      method: {
-        name: 'lora',
-        rank: 8,
-        alpha: 16,
-        rslora: false,
-        dropout: 0,
-        targets: DEFAULT_TARGETS,
-        plusRatio: 1,
-      },
+      method: loraOfRank(8),
       learningRate: 3e-4,
       epochs: 1,
     });

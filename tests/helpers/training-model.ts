@@ -2,11 +2,9 @@
 import { Runtime } from '../../src/runtime/runtime.js';
 import type { Architecture } from '../../src/model/architecture.js';
 import { createOnnxBackend } from '../../src/train/onnx-backend.js';
-import type { FrozenWeights } from '../../src/train/options.js';
+import { type FrozenWeights, loraOfRank } from '../../src/train/options.js';
 import { createTrainingModel, type TrainingModelOptions } from '../../src/train/training-model.js';
 import type { Backend, TrainingMethod, TrainingModel } from '../../src/train/types.js';
-import type { LoraOptions } from '../../src/train/methods/lora.js';
-import { DEFAULT_TARGETS } from '../../src/train/options.js';
 import { tinyModel, type TinyModel } from './tiny-model.js';
 
 export interface TrainingBase extends TinyModel {
@@ -53,12 +51,4 @@ export async function trainingBase(
   };
 }
 
-export const LORA_R8: LoraOptions = {
-  name: 'lora',
-  rank: 8,
-  alpha: 16,
-  rslora: false,
-  dropout: 0,
-  targets: DEFAULT_TARGETS,
-  plusRatio: 1,
-};
+export const LORA_R8 = loraOfRank(8);

@@ -1,6 +1,6 @@
 // What to change where a run does not fit: the mildest changes first, and each on top of those before it.
 import type { Architecture } from '../../model/architecture.js';
-import { DEFAULT_TARGETS, type TrainingOptions } from '../options.js';
+import { loraOfRank, type TrainingOptions } from '../options.js';
 import { planMemory, totalBytes } from './memory.js';
 
 export interface Remedy {
@@ -11,15 +11,7 @@ export interface Remedy {
 
 /** Shortest rows that are still proposed, in tokens. */
 const SHORTEST_ROW = 128;
-const LORA: TrainingOptions['method'] = {
-  name: 'lora',
-  rank: 8,
-  alpha: 16,
-  rslora: false,
-  dropout: 0,
-  targets: DEFAULT_TARGETS,
-  plusRatio: 1,
-};
+const LORA: TrainingOptions['method'] = loraOfRank(8);
 
 interface Step {
   readonly words: string;

@@ -1,6 +1,6 @@
 // What bases of common sizes need, by method: for the documentation, and for whoever chooses a base.
 import type { Architecture } from '../../model/architecture.js';
-import { DEFAULT_TARGETS, type FrozenWeights, type MethodOptions } from '../options.js';
+import { loraOfRank, type FrozenWeights, type MethodOptions } from '../options.js';
 import { planMemory, totalBytes } from './memory.js';
 import { countBase, countTrained } from './parameter-counts.js';
 import { STORED_BITS } from './stored-bits.js';
@@ -57,15 +57,7 @@ export const COMMON_BASES: Readonly<Record<string, Architecture>> = {
   },
 };
 
-const LORA: MethodOptions = {
-  name: 'lora',
-  rank: 8,
-  alpha: 16,
-  rslora: false,
-  dropout: 0,
-  targets: DEFAULT_TARGETS,
-  plusRatio: 1,
-};
+const LORA: MethodOptions = loraOfRank(8);
 const METHODS: readonly (readonly [SizeRow['method'], MethodOptions, FrozenWeights])[] = [
   ['full', { name: 'full' }, 'f32'],
   ['LoRA', LORA, 'f32'],
