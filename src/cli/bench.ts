@@ -14,7 +14,6 @@ import { markdown, ratiosOf, type BenchReport, type Circumstances } from './benc
 import { startServerProcess, type ServerProcess } from './bench/server-process.js';
 import { soakMarkdown, soak } from './bench/soak.js';
 import { median } from './bench/statistics.js';
-import { bearer } from './bench/tenant-access.js';
 import { tenantMarkdown } from './bench/tenant-report.js';
 import { withFreshState } from './bench/tenant-state.js';
 import { measureTenants } from './bench/tenants.js';
@@ -23,7 +22,7 @@ import { NUM_ADAPTERS } from './bench/workload.js';
 import { ProgressUi } from './progress.js';
 import { INTERRUPTED } from './interrupts.js';
 import type { Main, OpenModel } from './serve.js';
-import { ServerClient } from './server-client.js';
+import { bearer, ServerClient } from './server-client.js';
 import type { Terminal } from './terminal.js';
 
 export type BenchConfig = ConfigOf<'bench'>;

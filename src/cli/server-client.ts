@@ -126,7 +126,8 @@ export class ServerClient {
 
   async #request(path: string, init: RequestInit): Promise<Response> {
     const headers = new Headers(init.headers);
-    if (this.#apiKey !== null) headers.set('authorization', `Bearer ${this.#apiKey}`);
+    if (this.#apiKey !== null)
+      for (const [name, value] of Object.entries(bearer(this.#apiKey))) headers.set(name, value);
     let response: Response;
     try {
       response = await fetch(this.#url + path, { ...init, headers });
@@ -144,6 +145,11 @@ export class ServerClient {
       refusalMessage(text) ?? `${response.status} ${text.slice(0, 300)}`,
     );
   }
+}
+
+/** The header that a key is sent in. */
+export function bearer(apiKey: string): Readonly<Record<string, string>> {
+  return { authorization: `Bearer ${apiKey}` };
 }
 
 function refusalMessage(text: string): string | null {

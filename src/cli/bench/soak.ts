@@ -2,7 +2,7 @@
 // native handles are watched through /metrics. Says whether memory is flat and whether anything is left behind.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Architecture } from '../../model/architecture.js';
-import { ServerClient } from '../server-client.js';
+import { bearer, ServerClient } from '../server-client.js';
 import { LoadClient } from './load-client.js';
 import { readMetrics, sumOf, type Series } from './metrics-text.js';
 import { asBlobs, changedAdapter, randomAdapter } from './random-adapter.js';
@@ -10,7 +10,6 @@ import { circumstanceLines, number, table, type Circumstances } from './report.j
 import { chatBody } from './scenario-run.js';
 import { slope } from './statistics.js';
 import { modelTarget } from './target.js';
-import { bearer } from './tenant-access.js';
 
 export interface SoakOptions {
   readonly url: string;

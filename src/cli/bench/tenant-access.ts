@@ -1,6 +1,6 @@
 // The tenants of a load: made through the admin routes of a server that has no key yet, each with a key and adapters of its own.
 import { z } from 'zod';
-import { RefusedRequest } from '../server-client.js';
+import { bearer, RefusedRequest } from '../server-client.js';
 
 export interface TenantAccess {
   readonly name: string;
@@ -23,18 +23,6 @@ export async function createTenants(
   return { operator, tenants };
 }
 
-export async function addAdapter(
-  url: string,
-  { key }: TenantAccess,
-  name: string,
-  files: ReadonlyMap<string, Blob>,
-): Promise<void> {
-  const body = new FormData();
-  body.append('name', name);
-  for (const [fileName, content] of files) body.append('file', content, fileName);
-  await post(url, '/v1/adapters', key, { body });
-}
-
 /** The status of a request for one token of `model`. */
 export async function statusOf(url: string, { key }: TenantAccess, model: string): Promise<number> {
   const body = { model, messages: [{ role: 'user', content: 'hello' }], max_tokens: 1 };
@@ -47,10 +35,6 @@ export async function statusOf(url: string, { key }: TenantAccess, model: string
   }
 }
 
-export function bearer(key: string): Readonly<Record<string, string>> {
-  return { authorization: `Bearer ${key}` };
-}
-
 async function createKey(
   url: string,
   key: string | null,
@@ -61,20 +45,10 @@ async function createKey(
   return { name: tenant, key: made.parse(await response.json()).key };
 }
 
-function postJson(url: string, path: string, key: string | null, body: object): Promise<Response> {
-  const headers = { 'content-type': 'application/json' };
-  return post(url, path, key, { headers, body: JSON.stringify(body) });
-}
-
 /** Throws RefusedRequest with what the server said. */
-async function post(
-  url: string,
-  path: string,
-  key: string | null,
-  { headers = {}, body }: { headers?: Readonly<Record<string, string>>; body: string | FormData },
-): Promise<Response> {
-  const all = { ...headers, ...(key === null ? {} : bearer(key)) };
-  const response = await fetch(url + path, { method: 'POST', headers: all, body });
+async function postJson(url: string, path: string, key: string | null, body: object): Promise<Response> {
+  const headers = { 'content-type': 'application/json', ...(key === null ? {} : bearer(key)) };
+  const response = await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) });
   if (response.ok) return response;
   throw new RefusedRequest(response.status, `${path}: ${(await response.text()).slice(0, 300)}`);
 }

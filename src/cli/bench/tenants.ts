@@ -6,7 +6,8 @@ import { assert } from '../../errors.js';
 import type { Architecture } from '../../model/architecture.js';
 import { LoadClient, type Answer } from './load-client.js';
 import { asBlobs, changedAdapter, randomAdapter } from './random-adapter.js';
-import { addAdapter, bearer, createTenants, statusOf, type TenantAccess } from './tenant-access.js';
+import { bearer, ServerClient } from '../server-client.js';
+import { createTenants, statusOf, type TenantAccess } from './tenant-access.js';
 import { judgeTenants, type TenantResult, type TenantTally } from './tenant-report.js';
 import { pickWeighted, userText } from './workload.js';
 
@@ -83,9 +84,10 @@ async function uploadAll(
   let version = 0;
   for (const tenant of tenants) {
     log(`adapters of ${tenant.name}`);
+    const client = new ServerClient(url, tenant.key);
     for (const { name } of tenant.adapters) {
       signal.throwIfAborted();
-      await addAdapter(url, tenant, name, asBlobs(changedAdapter(files, version++)));
+      await client.addAdapter(name, asBlobs(changedAdapter(files, version++)));
     }
   }
 }
