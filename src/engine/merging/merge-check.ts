@@ -12,7 +12,8 @@ export interface CheckedRun {
   readonly merged: MergedWeights;
 }
 
-const PROMPT_TOKENS = 128;
+/** Of the prompt, and of the rows of steps, that are timed. */
+export const TIMED_TOKENS = 127;
 const FIRST_TOKEN = 1;
 
 export async function measureDrift(
@@ -40,11 +41,9 @@ export async function measureDrift(
 export async function measureGain(
   { runner, adapter, merged }: CheckedRun,
   rowCounts: readonly number[],
-  contextLength: number,
   now: () => number,
   times = 9,
 ): Promise<Gain> {
-  const length = Math.min(PROMPT_TOKENS, contextLength - 1);
   const compare = async (run: () => Promise<unknown>): Promise<number> => {
     const took: [number[], number[]] = [[], []];
     await eachWay(runner, merged, run);
@@ -64,12 +63,12 @@ export async function measureGain(
   for (const rows of rowCounts) {
     const batch = Array.from({ length: rows }, (_, row) => ({
       token: FIRST_TOKEN + row,
-      length: length - 1,
+      length: TIMED_TOKENS - 1,
       adapter,
     }));
     decode.push({ rows, ratio: await compare(() => runner.decode(batch)) });
   }
-  const prompt = Array.from({ length }, (_, i) => FIRST_TOKEN + i);
+  const prompt = Array.from({ length: TIMED_TOKENS }, (_, i) => FIRST_TOKEN + i);
   return { decode, prefill: await compare(() => runner.chunk(0, prompt, 0, adapter, 'last')) };
 }
 

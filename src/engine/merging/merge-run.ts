@@ -21,7 +21,7 @@ import { ropeTables } from '../../model/rope.js';
 import { Runtime } from '../../runtime/runtime.js';
 import { KvCache } from '../kv-cache.js';
 import { ModelRunner } from '../model-runner.js';
-import { measureDrift, measureGain } from './merge-check.js';
+import { measureDrift, measureGain, TIMED_TOKENS } from './merge-check.js';
 
 export interface MergeOrder {
   readonly artifactFolder: string;
@@ -51,7 +51,7 @@ export async function runMerge(
   const { architecture: arch } = order;
   const base = { ...artifact, manifest: { ...artifact.manifest, architecture: arch } };
   const model = await CompiledModel.open(runtime, base.folder, base.manifest, order.threads);
-  const longest = Math.max(...order.checks.map(({ length }) => length), PROMPT_TOKENS) + 1;
+  const longest = Math.max(...order.checks.map(({ length }) => length), TIMED_TOKENS) + 1;
   const kv = new KvCache(runtime, arch, Math.max(...order.rowCounts) + 1, longest);
   const runner = await ModelRunner.create({
     runtime,
@@ -77,8 +77,6 @@ export async function runMerge(
   }
 }
 
-const PROMPT_TOKENS = 128;
-
 async function tryForm(
   form: MergedForm,
   order: MergeOrder,
@@ -99,7 +97,7 @@ async function tryForm(
     const drift = await measureDrift(run, checks, base.manifest.architecture.vocabSize);
     const common = { form, drift, sizeBytes: mergedBytes(form, folder), buildMs };
     if (!isWithin(drift, bounds)) return { ...common, gain: null, verdict: 'drifts' };
-    const gain = await measureGain(run, rowCounts, PROMPT_TOKENS, now);
+    const gain = await measureGain(run, rowCounts, now);
     return { ...common, gain, verdict: isFaster(gain) ? 'served' : 'not faster' };
   } finally {
     await merged.dispose();

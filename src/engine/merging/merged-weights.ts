@@ -15,8 +15,7 @@ export interface MergedWeights {
 }
 
 /**
- * Every row has the adapter: a run with others goes on unmerged as a whole. Two runs of the graph would read the weights twice, which
- * is slower than one unmerged run for any split of up to 16 rows (docs/log.md).
+ * Every row has the adapter: a run with others goes on unmerged as a whole. Two runs of the graph would read the weights twice.
  */
 export function runsMerged(
   merged: MergedWeights | null,

@@ -1,6 +1,6 @@
 // An adapter as constants of the graph, beside the base's own weights, for batches in which every row has it: nothing is masked,
 // gathered or packed anew in each run, and nothing is rounded. A of a group's projections lie side by side [K, R], their B are the
-// blocks of a diagonal [R, N]: one product each, which reads zeros but beats a product a projection (docs/log.md).
+// blocks of a diagonal [R, N]: one product each, though it reads the zeros between them.
 
 import type { GroupShape } from '../adapter-nodes.js';
 import type { Architecture, Projection } from '../architecture.js';
