@@ -8,6 +8,7 @@ import { Kysely, SqliteDialect } from 'kysely';
 import type { CheckQuota } from '../../src/tenants/check-quota.js';
 import type { FromWorker, ToWorker } from '../../src/train/jobs/messages.js';
 import type { Adapters } from '../../src/train/jobs/publish.js';
+import type { NewJob } from '../../src/train/jobs/queue.js';
 import { createTrainingService } from '../../src/train/jobs/service.js';
 import type { TrainingDatabase, TrainingSchema } from '../../src/train/jobs/tables.js';
 import type { Job, JobRequest, TenantTraining } from '../../src/train/jobs/types.js';
@@ -22,6 +23,26 @@ import type { Cleanup } from './running-server.js';
 /** It goes with the process: services that are still closing may use it. */
 export function memoryDatabase(): TrainingDatabase {
   return new Kysely<TrainingSchema>({ dialect: new SqliteDialect({ database: new Database(':memory:') }) });
+}
+
+/** A row for the queue. */
+export function newJob(id: string, changes: Partial<NewJob> = {}): NewJob {
+  return {
+    id,
+    tenant: 'default',
+    base: 'tiny',
+    model_name: `ft:tiny::${id}`,
+    metadata: '{}',
+    options: '{}',
+    learning_rate_multiplier: 1,
+    training_file: 'file-a',
+    training_hash: 'a',
+    training_filename: 'a.jsonl',
+    validation_file: null,
+    validation_hash: null,
+    validation_filename: null,
+    ...changes,
+  };
 }
 
 /** A worker that is no process: messages are cloned, and kill() makes it silent. */

@@ -14,6 +14,7 @@ import {
   isOver,
   jobRequest,
   memoryDatabase,
+  newJob,
   testTraining,
   untilJob,
 } from '../helpers/training-jobs.js';
@@ -36,21 +37,7 @@ async function jobsWithFolders(t: TestContext, jobs: Readonly<Record<string, Par
     clock: () => NOW,
   });
   for (const [id, changes] of Object.entries(jobs)) {
-    await queue.add({
-      id,
-      tenant: 'default',
-      base: 'tiny',
-      model_name: `ft:tiny::${id}`,
-      metadata: '{}',
-      options: '{}',
-      learning_rate_multiplier: 1,
-      training_file: 'file-a',
-      training_hash: 'a',
-      training_filename: 'a.jsonl',
-      validation_file: null,
-      validation_hash: null,
-      validation_filename: null,
-    });
+    await queue.add(newJob(id));
     await db.updateTable('training_jobs').set(changes).where('id', '=', id).execute();
     for (const part of ['checkpoints/step-00000001', 'adapter']) {
       mkdirSync(join(folder, id, part), { recursive: true });

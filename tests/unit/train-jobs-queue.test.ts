@@ -2,31 +2,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { visibleStatus } from '../../src/train/jobs/job-state.js';
-import { createQueue, type NewJob } from '../../src/train/jobs/queue.js';
+import { createQueue } from '../../src/train/jobs/queue.js';
 import { migrateTraining, type TrainingDatabase } from '../../src/train/jobs/tables.js';
-import { memoryDatabase } from '../helpers/training-jobs.js';
+import { memoryDatabase, newJob } from '../helpers/training-jobs.js';
 
 const LEASE_MS = 60_000;
 const PUBLISHED = { kind: 'succeeded', fineTunedModel: 'm', resultFolder: null } as const;
-
-function newJob(id: string, changes: Partial<NewJob> = {}): NewJob {
-  return {
-    id,
-    tenant: 'default',
-    base: 'tiny',
-    model_name: `ft:tiny::${id}`,
-    metadata: '{}',
-    options: '{}',
-    learning_rate_multiplier: 1,
-    training_file: 'file-a',
-    training_hash: 'a',
-    training_filename: 'a.jsonl',
-    validation_file: null,
-    validation_hash: null,
-    validation_filename: null,
-    ...changes,
-  };
-}
 
 async function openQueues() {
   const db: TrainingDatabase = memoryDatabase();
