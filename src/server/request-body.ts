@@ -6,11 +6,16 @@ import type { Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { createMiddleware } from 'hono/factory';
 import { GatewayError } from '../errors.js';
+import { countWork, runSteps, type Steps, TEXT_PER_STEP } from '../tokenizer/steps.js';
+import { finishSteps } from './prompt-tokens.js';
 
 const SHOWN_VALUE_LENGTH = 80;
 const SHOWN_DEPTH = 3;
 /** Nulls are dropped this deep: body, list, message, list of parts, part. */
 const NULL_DEPTH = 5;
+
+/** What a value costs to look at, in characters that are read. */
+const WORK_PER_VALUE = 32;
 
 /** A prompt of ids in the longest of contexts; to validate millions of items would take seconds. */
 const MAX_LIST_LENGTH = 2 ** 17;
@@ -42,7 +47,12 @@ export function limitBody(maxBytes: number) {
 
 /** The body as JSON that fits the schema; null counts as absent. Throws invalid_value and unsupported_parameter. */
 export async function readJson<T extends z.ZodType>(c: Context, schema: T): Promise<z.infer<T>> {
-  const text = await readText(c);
+  return finishSteps(jsonSteps(await readText(c), schema));
+}
+
+function* jsonSteps<T extends z.ZodType>(text: string, schema: T): Steps<z.infer<T>> {
+  const isLong = text.length > TEXT_PER_STEP;
+  if (isLong) yield;
   let body: unknown;
   try {
     body = JSON.parse(text);
@@ -51,7 +61,8 @@ export async function readJson<T extends z.ZodType>(c: Context, schema: T): Prom
       cause,
     });
   }
-  return parseBody(body, schema);
+  if (isLong) yield;
+  return yield* bodySteps(body, schema);
 }
 
 /** Expected `path` to be EXPECTATION, got `value`. */
@@ -75,13 +86,17 @@ export function unsupportedParameter(path: string): GatewayError {
 
 /** What fits the schema; null counts as absent. Throws invalid_value and unsupported_parameter. */
 export function parseBody<T extends z.ZodType>(body: unknown, schema: T): z.infer<T> {
+  return runSteps(bodySteps(body, schema));
+}
+
+function* bodySteps<T extends z.ZodType>(body: unknown, schema: T): Steps<z.infer<T>> {
   if (typeof body !== 'object' || body === null || Array.isArray(body)) {
     throw new GatewayError(
       'invalid_value',
       `Expected the request body to be a JSON object, got \`${shown(body)}\``,
     );
   }
-  const result = schema.safeParse(withoutNulls(body, NULL_DEPTH, ''));
+  const result = schema.safeParse(yield* withoutNulls(body, NULL_DEPTH, '', countWork(TEXT_PER_STEP)));
   if (!result.success) throw validationError(result.error.issues, body);
   return result.data;
 }
@@ -89,10 +104,20 @@ export function parseBody<T extends z.ZodType>(body: unknown, schema: T): z.infe
 /** A body that breaks off is its client's doing. */
 async function readText(c: Context): Promise<string> {
   try {
-    return await c.req.text();
+    const { body } = c.req.raw;
+    const isShort = Number(c.req.header('content-length')) <= TEXT_PER_STEP;
+    return isShort || body === null ? await c.req.text() : await decodeStream(body);
   } catch (cause) {
     throw new GatewayError('invalid_value', `Expected a whole request body: ${reason(cause)}`, { cause });
   }
+}
+
+/** Each chunk as it comes: to decode megabytes at once takes tens of milliseconds. */
+async function decodeStream(body: ReadableStream<Uint8Array>): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = '';
+  for await (const chunk of body) text += decoder.decode(chunk, { stream: true });
+  return text + decoder.decode();
 }
 
 export function reason(cause: unknown): string {
@@ -155,16 +180,26 @@ function abridged(value: unknown, depth: number): unknown {
 }
 
 /** `path` is where the value is; for messages. */
-function withoutNulls(value: unknown, depth: number, path: string): unknown {
+function* withoutNulls(
+  value: unknown,
+  depth: number,
+  path: string,
+  isDue: (work: number) => boolean,
+): Steps<unknown> {
+  if (isDue(WORK_PER_VALUE)) yield;
   if (typeof value !== 'object' || value === null || depth === 0) return value;
   const within = (key: string | number): string => (path === '' ? String(key) : `${path}.${key}`);
   if (Array.isArray(value)) {
     if (value.length > MAX_LIST_LENGTH)
       throw unexpected(path, `a list of at most ${MAX_LIST_LENGTH} items`, value.length);
-    return value.some((item) => typeof item === 'object')
-      ? value.map((item, index) => withoutNulls(item, depth - 1, within(index)))
-      : value;
+    if (!value.some((item) => typeof item === 'object')) return value;
+    const items: unknown[] = [];
+    for (const [index, item] of value.entries())
+      items.push(yield* withoutNulls(item, depth - 1, within(index), isDue));
+    return items;
   }
-  const kept = Object.entries(value).filter(([, item]) => item !== null);
-  return Object.fromEntries(kept.map(([key, item]) => [key, withoutNulls(item, depth - 1, within(key))]));
+  const entries: [string, unknown][] = [];
+  for (const [key, item] of Object.entries(value))
+    if (item !== null) entries.push([key, yield* withoutNulls(item, depth - 1, within(key), isDue)]);
+  return Object.fromEntries(entries);
 }

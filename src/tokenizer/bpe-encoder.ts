@@ -3,7 +3,7 @@
 import { BytePairModel } from './byte-pair-model.js';
 import { LengthBound } from './length-bound.js';
 import { LiteralCutter } from './literal-cutter.js';
-import { type Steps, WORK_PER_STEP } from './steps.js';
+import { countWork, type Steps, TEXT_PER_STEP, WORK_PER_STEP } from './steps.js';
 import { TextSplitter } from './text-splitter.js';
 import { type TokenTable } from './token-table.js';
 import { fieldsOf, listOf } from './tokenizer-files.js';
@@ -14,7 +14,7 @@ export interface EncodeOptions {
   readonly takeSpecial: boolean;
   readonly limit?: TokenLimit | undefined;
   /** Is applied to the text between special tokens. */
-  readonly restore?: (text: string) => string;
+  readonly restore?: (text: string) => Steps<string>;
 }
 
 const MAX_KEPT_CHARACTERS = 64;
@@ -48,26 +48,29 @@ export class BpeEncoder {
     const { limit } = options;
     const maxTokens = limit?.maxTokens ?? Infinity;
     const ids: number[] = [];
-    let work = 0;
+    const isDue = countWork(WORK_PER_STEP);
+    const add = (id: number): void => {
+      if (ids.push(id) > maxTokens) throw limit!.exceeded();
+    };
     for (const unit of this.#units(text, options)) {
-      if (typeof unit === 'number') ids.push(unit);
-      else for (const id of yield* this.#encodePiece(unit)) ids.push(id);
-      if (ids.length > maxTokens) throw limit!.exceeded();
-      work += typeof unit === 'number' ? 1 : unit.length;
-      if (work < WORK_PER_STEP) continue;
-      work = 0;
-      yield;
+      if (typeof unit === 'number') add(unit);
+      else if (unit !== undefined) for (const id of yield* this.#encodePiece(unit)) add(id);
+      if (unit === undefined || isDue(typeof unit === 'number' ? 1 : unit.length)) yield;
     }
     return ids;
   }
 
-  /** Pieces that are encoded each on its own, and ids of added tokens. */
-  *#units(text: string, { takeSpecial, limit, restore }: EncodeOptions): Generator<string | number> {
+  /** Pieces that are encoded each on its own, ids of added tokens, and undefined wherever a step ends. */
+  *#units(
+    text: string,
+    { takeSpecial, limit, restore }: EncodeOptions,
+  ): Generator<string | number | undefined> {
     let isFirst = true;
     for (const section of takeSpecial ? this.#special.cut(text) : [text]) {
       if (typeof section !== 'string') yield section.id;
-      else
-        for (const part of this.#parts(restore?.(section) ?? section)) {
+      else {
+        const restored = restore === undefined ? section : yield* restore(section);
+        for (const part of this.#parts(restored)) {
           if (typeof part === 'number') yield part;
           else {
             if (limit && this.#lengthBound.exceeds(part, limit.maxTokens)) throw limit.exceeded();
@@ -75,6 +78,7 @@ export class BpeEncoder {
           }
           isFirst = false;
         }
+      }
       isFirst = false;
     }
   }
@@ -93,7 +97,7 @@ export class BpeEncoder {
     const kept = this.#kept.get(piece);
     if (kept !== undefined) return kept;
     const merged = yield* this.#model.encode(piece);
-    const ids = merged.some((id) => this.#isForged(id)) ? yield* this.#model.spell(piece) : merged;
+    const ids = (yield* this.#hasForged(merged)) ? yield* this.#model.spell(piece) : merged;
     if (piece.length <= MAX_KEPT_CHARACTERS) {
       if (this.#kept.size >= MAX_KEPT_PIECES) this.#kept.clear();
       this.#kept.set(piece, ids);
@@ -102,8 +106,13 @@ export class BpeEncoder {
   }
 
   /** Whether merging plain text made a special token: a vocabulary may hold one that its merges can reach. */
-  #isForged(id: number): boolean {
-    return this.#table.isSpecial(id) && id !== this.#model.unknownId;
+  *#hasForged(ids: readonly number[]): Steps<boolean> {
+    const isDue = countWork(TEXT_PER_STEP);
+    for (const id of ids) {
+      if (this.#table.isSpecial(id) && id !== this.#model.unknownId) return true;
+      if (isDue(1)) yield;
+    }
+    return false;
   }
 }
 

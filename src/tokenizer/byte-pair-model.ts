@@ -2,7 +2,7 @@
 // lowest rank are joined first, of equal rank the leftmost first. A piece may be a text of megabytes, so the work is done in steps.
 
 import { MinHeap } from './min-heap.js';
-import { type Steps, WORK_PER_STEP } from './steps.js';
+import { countWork, type Steps, TEXT_PER_STEP, WORK_PER_STEP } from './steps.js';
 import { byteToken, type TokenTable } from './token-table.js';
 import { type Fields, invalidTokenizer, listOf, unsupportedTokenizer } from './tokenizer-files.js';
 
@@ -44,13 +44,13 @@ export class BytePairModel {
     const whole = this.#takesWholes ? this.#table.idOf(piece) : undefined;
     if (whole !== undefined) return [whole];
     const { symbols, unknown } = yield* this.#symbols(piece);
-    return this.#spellUnknown(yield* this.#merge(symbols), unknown);
+    return yield* this.#spellUnknown(yield* this.#merge(symbols), unknown);
   }
 
   /** The same without merges: a token a character. */
   *spell(piece: string): Steps<number[]> {
     const { symbols, unknown } = yield* this.#symbols(piece);
-    return this.#spellUnknown(symbols, unknown);
+    return yield* this.#spellUnknown(symbols, unknown);
   }
 
   *#symbols(piece: string): Steps<{ readonly symbols: number[]; readonly unknown: readonly string[] }> {
@@ -101,14 +101,15 @@ export class BytePairModel {
       if (at > 0) rankAt(previous[at]!);
     }
     const ids: number[] = [];
-    for (let at = 0; at < length; at = next[at]!) ids.push(symbols[at]!);
+    for (let at = 0; at < length; at = next[at]!) if (ids.push(symbols[at]!) % TEXT_PER_STEP === 0) yield;
     return ids;
   }
 
   /** Each unknown character as its bytes, or as the unknown token, or as nothing. */
-  #spellUnknown(ids: number[], characters: readonly string[]): number[] {
+  *#spellUnknown(ids: number[], characters: readonly string[]): Steps<number[]> {
     if (characters.length === 0) return ids;
     const spelled: number[] = [];
+    const isDue = countWork(WORK_PER_STEP);
     let count = 0;
     for (const [index, id] of ids.entries()) {
       if (id !== UNKNOWN) spelled.push(id);
@@ -119,6 +120,7 @@ export class BytePairModel {
         else if (this.unknownId !== null && !isFused) spelled.push(this.unknownId);
         count++;
       }
+      if (isDue(1)) yield;
     }
     return spelled;
   }

@@ -5,8 +5,9 @@ import { createHash } from 'node:crypto';
 import { parse, tokenize } from '@huggingface/jinja';
 import { GatewayError } from '../errors.js';
 import { strftime } from './clock-text.js';
-import { JinjaInterpreter } from './jinja-interpreter.js';
+import { JinjaInterpreter, type Node } from './jinja-interpreter.js';
 import { type SpecialLiterals } from './protected-text.js';
+import { runSteps, type Steps } from './steps.js';
 import { newScope } from './template-values.js';
 import { fieldsOf } from './tokenizer-files.js';
 import { type ChatMessage } from './types.js';
@@ -21,7 +22,7 @@ export interface RenderOptions {
 export interface RenderedChat {
   /** The prompt, marked where a message holds a special token's literal. */
   readonly text: string;
-  restore(text: string): string;
+  restore(text: string): Steps<string>;
 }
 
 /** The template asked for this error through raise_exception(). */
@@ -31,7 +32,7 @@ export class ChatTemplate {
   /** sha256 of the template's text. */
   readonly hash: string;
   readonly #source: string;
-  readonly #program: unknown;
+  readonly #program: Node;
   readonly #specialTokens: Readonly<Record<string, string>>;
   readonly #now: () => Date;
 
@@ -59,20 +60,25 @@ export class ChatTemplate {
   }
 
   /** Throws GatewayError invalid_value where the template refuses the messages or cannot work with them. */
-  render(messages: readonly ChatMessage[], options: RenderOptions, specials: SpecialLiterals): RenderedChat {
-    const marks = specials.protect(this.#source, [messages, options.variables]);
+  *render(
+    messages: readonly ChatMessage[],
+    options: RenderOptions,
+    specials: SpecialLiterals,
+  ): Steps<RenderedChat> {
+    const marks = yield* specials.protect(this.#source, [messages, options.variables]);
     try {
       const scope = newScope();
       const variables = this.#variables(
-        marks.markAll(messages),
+        yield* marks.markAll(messages),
         options.addGenerationPrompt,
-        marks.markAll(options.variables),
+        yield* marks.markAll(options.variables),
       );
       for (const [name, value] of variables) scope.set(name, value);
-      const text = String(new JinjaInterpreter(scope, marks).run(this.#program).value);
+      const interpreter = new JinjaInterpreter(scope, marks);
+      const text = String((yield* interpreter.renderSteps(this.#program, scope)).value);
       return { text, restore: (part) => marks.restore(part) };
     } catch (error) {
-      throw renderError(error, marks.restore(messageOf(error)));
+      throw renderError(error, runSteps(marks.restore(messageOf(error))));
     }
   }
 

@@ -1,9 +1,11 @@
 // Chat templates are written for Python's jinja2; this is the template engine with the places mended where it differs from that:
 // printing (True, None, repr of lists), undefined values in loops and filters, string methods, comparison, output before `continue`.
+// Loops are left off now and then: a chat may have very many messages.
 // It overrides methods that the engine's types call private; the engine's version is pinned and the golden renders watch over them.
 
 import { Interpreter } from '@huggingface/jinja';
 import { type Argument, type MethodResult, STRING_METHODS } from './python-text.js';
+import { countWork, runSteps, type Steps, TEXT_PER_STEP } from './steps.js';
 import {
   extreme,
   isNumber,
@@ -18,7 +20,7 @@ import {
 } from './template-values.js';
 
 /** A node of a parsed template; `given` holds the value of one that was evaluated before. */
-interface Node {
+export interface Node {
   readonly type: string;
   readonly given?: TemplateValue;
   readonly value?: unknown;
@@ -35,12 +37,12 @@ interface Node {
   readonly lhs?: Node;
   readonly test?: Node;
   readonly body?: readonly Node[];
+  readonly alternate?: readonly Node[];
   readonly defaultBlock?: readonly Node[];
 }
 
 /** The engine's interpreter with the methods that are overridden here. */
 interface OpenInterpreter {
-  run(program: unknown): TemplateValue;
   evaluate(node: Node | undefined, scope: Scope): TemplateValue;
   evaluateBlock(statements: readonly Node[], scope: Scope): TemplateValue;
   evaluateFor(node: Node, scope: Scope): TemplateValue;
@@ -63,6 +65,9 @@ const LAZY_FILTERS = new Set(['selectattr', 'rejectattr', 'select', 'reject', 'm
 /** Filters that print what they are given before they work on it. */
 const TEXT_FILTERS = new Set(['trim', 'upper', 'lower', 'title', 'capitalize', 'replace', 'indent']);
 
+/** What an item of a loop costs beside the characters that it prints, in characters. */
+const WORK_PER_ITEM = 1 << 10;
+
 const Engine: new (scope: Scope) => OpenInterpreter = Interpreter;
 
 /** Leaves a loop's body; carries what the body had printed until then. */
@@ -77,6 +82,7 @@ class LoopExit extends Error {
 
 export class JinjaInterpreter extends Engine {
   readonly #marks: TextMarks;
+  readonly #isDue = countWork(TEXT_PER_STEP);
 
   constructor(scope: Scope, marks: TextMarks) {
     super(scope);
@@ -89,11 +95,24 @@ export class JinjaInterpreter extends Engine {
     return super.evaluate(node, scope);
   }
 
+  /** What the parsed template prints. */
+  renderSteps(program: Node, scope: Scope): Steps<TemplateValue> {
+    return this.#blockSteps(program.body ?? [], scope);
+  }
+
   override evaluateBlock(statements: readonly Node[], scope: Scope): TemplateValue {
+    return runSteps(this.#blockSteps(statements, scope));
+  }
+
+  override evaluateFor(node: Node, scope: Scope): TemplateValue {
+    return runSteps(this.#forSteps(node, scope));
+  }
+
+  *#blockSteps(statements: readonly Node[], scope: Scope): Steps<TemplateValue> {
     let output = '';
     for (const statement of statements) {
       try {
-        const value = this.evaluate(statement, scope);
+        const value = yield* this.#statementSteps(statement, scope);
         const silent = STATEMENTS.has(statement.type) && value.type === 'NullValue';
         if (!silent) output += printed(value);
       } catch (error) {
@@ -103,7 +122,14 @@ export class JinjaInterpreter extends Engine {
     return wrapped(output);
   }
 
-  override evaluateFor(node: Node, scope: Scope): TemplateValue {
+  *#statementSteps(node: Node, scope: Scope): Steps<TemplateValue> {
+    if (node.type === 'For') return yield* this.#forSteps(node, scope);
+    if (node.type !== 'If') return this.evaluate(node, scope);
+    const { value: isTrue } = this.evaluate(node.test, scope).__bool__();
+    return yield* this.#blockSteps((isTrue === true ? node.body : node.alternate) ?? [], scope);
+  }
+
+  *#forSteps(node: Node, scope: Scope): Steps<TemplateValue> {
     const inner = newScope(scope);
     const items = this.#select(node, inner);
     let output = '';
@@ -111,14 +137,16 @@ export class JinjaInterpreter extends Engine {
       inner.setVariable('loop', loopVariable(items, index));
       assign(node.loopvar, item, inner);
       try {
-        output += printed(this.evaluateBlock(node.body ?? [], inner));
+        const text = printed(yield* this.#blockSteps(node.body ?? [], inner));
+        output += text;
+        if (this.#isDue(WORK_PER_ITEM + text.length)) yield;
       } catch (error) {
         if (!(error instanceof LoopExit)) throw error;
         output += error.output;
         if (error.kind === 'Break') break;
       }
     }
-    if (items.length === 0) output += printed(this.evaluateBlock(node.defaultBlock ?? [], inner));
+    if (items.length === 0) output += printed(yield* this.#blockSteps(node.defaultBlock ?? [], inner));
     return wrapped(output);
   }
 

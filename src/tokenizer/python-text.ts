@@ -74,9 +74,13 @@ function stripStart(self: string, chars: Argument): string {
 
 function stripEnd(self: string, chars: Argument): string {
   const one = new RegExp(`^${stripClass(chars)}$`, 'u');
-  const points = Array.from(self);
-  while (points.length > 0 && one.test(points.at(-1)!)) points.pop();
-  return points.join('');
+  let end = self.length;
+  while (end > 0) {
+    const start = end - (end > 1 && self.codePointAt(end - 2)! > 0xffff ? 2 : 1);
+    if (!one.test(self.slice(start, end))) break;
+    end = start;
+  }
+  return self.slice(0, end);
 }
 
 function limitOf(limit: Argument): number {

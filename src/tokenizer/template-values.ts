@@ -7,6 +7,8 @@ import { reprString } from './python-text.js';
 export interface TemplateValue {
   readonly type: string;
   readonly value: unknown;
+  /** Python's bool(), as a value. */
+  __bool__(): TemplateValue;
   toString(): string;
 }
 

@@ -45,24 +45,31 @@ export class TextSplitter {
     return this.#library.normalizer?.(text) ?? text;
   }
 
-  /** The pieces of normalized text; `isFirst` of what the whole text begins with. */
-  pieces(text: string, isFirst: boolean): Generator<string> {
+  /** The pieces of normalized text, and undefined wherever a step ends; `isFirst` of what the whole text begins with. */
+  pieces(text: string, isFirst: boolean): Generator<string | undefined> {
     return this.#cut(text, { section_index: isFirst ? 0 : 1 }, 0);
   }
 
-  *#cut(text: string, options: SectionOptions, step: number): Generator<string> {
+  *#cut(text: string, options: SectionOptions, step: number): Generator<string | undefined> {
     const preTokenizer = this.#library.pre_tokenizer?.tokenizers[step];
     if (preTokenizer === undefined) yield text;
-    else for (const piece of cut(text, preTokenizer, options)) yield* this.#cut(piece, options, step + 1);
+    else
+      for (const piece of cut(text, preTokenizer, options))
+        if (piece === undefined) yield undefined;
+        else yield* this.#cut(piece, options, step + 1);
   }
 }
 
 /** What the library's step gives; where a pattern cuts, one by one, and where bytes are spelled, several times as fast. */
-function cut(text: string, preTokenizer: PreTokenizer, options: SectionOptions): Iterable<string> {
+function cut(
+  text: string,
+  preTokenizer: PreTokenizer,
+  options: SectionOptions,
+): Iterable<string | undefined> {
   const { config, pattern, use_regex: cuts, add_prefix_space: addsSpace } = preTokenizer;
   if (config?.type === 'Split' && pattern instanceof RegExp)
     return matches(text, pattern, config.invert === true);
-  if (config?.type === 'ByteLevel' && cuts === false && addsSpace === false) return [spellBytes(text)];
+  if (config?.type === 'ByteLevel' && cuts === false && addsSpace === false) return spellBytes(text);
   return preTokenizer.pre_tokenize_text(text, options);
 }
 

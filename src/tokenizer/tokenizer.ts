@@ -88,7 +88,7 @@ class HuggingFaceTokenizer implements TextTokenizer {
     const characters = messages.reduce((sum, { content }) => sum + (content?.length ?? 0), 0);
     const isLong = characters > WORK_PER_STEP;
     if (isLong) yield;
-    const chat = this.#template.render(messages, { addGenerationPrompt, variables }, this.#specials);
+    const chat = yield* this.#template.render(messages, { addGenerationPrompt, variables }, this.#specials);
     if (isLong) yield;
     return yield* this.#encoder.encode(chat.text, {
       takeSpecial: true,

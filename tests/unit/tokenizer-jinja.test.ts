@@ -4,12 +4,13 @@ import { test } from 'node:test';
 import { ChatTemplate } from '../../src/tokenizer/chat-template.js';
 import { strftime } from '../../src/tokenizer/clock-text.js';
 import { SpecialLiterals } from '../../src/tokenizer/protected-text.js';
+import { runSteps } from '../../src/tokenizer/steps.js';
 
 const NOW = new Date(2024, 6, 6, 9, 5, 3);
 
 function render(template: string, variables: Record<string, unknown> = {}): string {
   const chat = new ChatTemplate(template, {}, () => NOW);
-  return chat.render([], { addGenerationPrompt: false, variables }, new SpecialLiterals([])).text;
+  return runSteps(chat.render([], { addGenerationPrompt: false, variables }, new SpecialLiterals([]))).text;
 }
 
 function check(

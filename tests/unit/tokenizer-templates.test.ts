@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { GatewayError } from '../../src/errors.js';
 import { ChatTemplate } from '../../src/tokenizer/chat-template.js';
 import { SpecialLiterals } from '../../src/tokenizer/protected-text.js';
+import { runSteps } from '../../src/tokenizer/steps.js';
 import { type ChatMessage } from '../../src/tokenizer/types.js';
 import { sharedData } from '../helpers/tokenizer-fixture.js';
 
@@ -60,8 +61,10 @@ function render(template: string, context: Context, specials: SpecialLiterals): 
   const { messages, add_generation_prompt, bos_token, eos_token, ...rest } = context;
   const chat = new ChatTemplate(template, { bos_token, eos_token }, () => new Date(2024, 6, 26, 12));
   const variables = { tools: undefined, documents: undefined, ...rest };
-  const rendered = chat.render(messages, { addGenerationPrompt: add_generation_prompt, variables }, specials);
-  return rendered.restore(rendered.text);
+  const rendered = runSteps(
+    chat.render(messages, { addGenerationPrompt: add_generation_prompt, variables }, specials),
+  );
+  return runSteps(rendered.restore(rendered.text));
 }
 
 /** The text, or the error of the template's own making. */
