@@ -1,7 +1,15 @@
 // Brings a bare clone to the point where the product's code can run: installs the locked packages, compiles TypeScript.
 // Plain JavaScript on Node's own modules, since nothing is installed when it runs.
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
 
@@ -54,4 +62,35 @@ function requireNode(major, minor) {
   if (haveMajor > major || (haveMajor === major && haveMinor >= minor)) return;
   console.error(`Node ${major}.${minor} or newer is needed, this is ${process.versions.node}.`);
   process.exit(1);
+}
+
+/** What the native kernels are compiled for; src/runtime/native-kernels.ts chooses among them. */
+const KERNELS = {
+  avx512vnni: ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'],
+  avx2: ['-mavx2', '-mfma', '-mf16c'],
+};
+
+/** Compiles native/ where there is a C compiler; without one, ONNX Runtime's own operators serve. */
+export function buildKernels() {
+  if (process.platform !== 'linux' || process.arch !== 'x64') return;
+  const folder = join(root, 'native');
+  const stamp = join(folder, 'build', '.built');
+  const sources = readdirSync(folder).filter((name) => /\.[ch]$/.test(name));
+  const newest = Math.max(...sources.map((name) => statSync(join(folder, name)).mtimeMs));
+  if (existsSync(stamp) && statSync(stamp).mtimeMs >= newest) return;
+  const compiler = process.env.CC ?? 'cc';
+  if (spawnSync(compiler, ['--version'], { stdio: 'ignore' }).status !== 0) {
+    console.error(`no C compiler (${compiler}): serving with ONNX Runtime's own operators, which are slower`);
+    return;
+  }
+  console.error('compiling kernels ...');
+  mkdirSync(join(folder, 'build'), { recursive: true });
+  const files = sources.filter((name) => name.endsWith('.c')).map((name) => join(folder, name));
+  const flags = ['-std=c17', '-O3', '-shared', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra'];
+  for (const [name, features] of Object.entries(KERNELS)) {
+    const library = join(folder, 'build', `kernels-${name}.so`);
+    run(compiler, [...flags, ...features, '-o', `${library}.tmp`, ...files, '-lm']);
+    renameSync(`${library}.tmp`, library);
+  }
+  writeFileSync(stamp, '');
 }

@@ -2,12 +2,13 @@
 // File names pick the tier: *.slow.test.ts needs a downloaded model or minutes; all else runs always.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { install, root, run } from './setup.mjs';
+import { buildKernels, install, root, run } from './setup.mjs';
 
 const slow = process.argv.includes('--slow');
 const only = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
 
 install();
+buildKernels();
 const bin = (name) => join(root, 'node_modules', '.bin', name);
 if (only.length === 0) {
   run(bin('prettier'), ['--check', '--log-level=warn', '.']);

@@ -1,5 +1,4 @@
 // The server over an open engine: adapters, tenants, training, routes, and the port they are on.
-import { isIPv4 } from 'node:net';
 import { Gauge, Registry } from 'prom-client';
 import { adapterFiles, hashAdapter } from './adapters/adapter-files.js';
 import { readAdapterFolder } from './adapters/adapter-folder.js';
@@ -13,14 +12,24 @@ import type { Config } from './config.js';
 import { openMerging, type OpenMerging } from './engine/merging/open-merging.js';
 import { startMergeProcess } from './engine/merging/merge-process.js';
 import type { OpenEngine } from './engine/open-engine.js';
+import { chooseKernels } from './runtime/native-kernels.js';
 import { GatewayError } from './errors.js';
 import type { ArchiveLimits } from './formats/archive.js';
 import type { Artifact } from './model/artifact-reader.js';
-import { createApp, type Listener, type Logger, sampleAdapter, serve } from './server/index.js';
+import {
+  addingInTurn,
+  createApp,
+  type Listener,
+  type Logger,
+  registeringInTurn,
+  sampleAdapter,
+  serve,
+} from './server/index.js';
 import type { CheckQuota } from './tenants/check-quota.js';
 import { createQuotaCheck, type Holder } from './tenants/quotas.js';
-import { openTenants, type TenantService } from './tenants/service.js';
+import { openTenants } from './tenants/service.js';
 import type { TenantDatabase } from './tenants/tables.js';
+import { createTurns } from './tenants/turns.js';
 import { DEFAULT_TENANT } from './tenants/types.js';
 import type { TextTokenizer } from './tokenizer/types.js';
 import { createTrainingService } from './train/jobs/service.js';
@@ -61,7 +70,8 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
   // Adapters and jobs ask for quotas, which ask them in turn what is there.
   const holders: Holder[] = [];
   const checkQuota = createQuotaCheck((tenant) => tenants.access.tenant(tenant)?.quotas ?? null, holders);
-  const adapters = await createAdapterService({
+  const inTurn = createTurns();
+  const stored = await createAdapterService({
     dataDir: config.dataDir,
     base: adapterBase(artifact, tokenizer.chatTemplateHash),
     cacheBytes: config.adapterCacheMb * MB,
@@ -69,6 +79,7 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
     checkQuota,
     runPrompt: (embeddings) => engine.engine.computePrefix(embeddings),
   });
+  const adapters = registeringInTurn(stored, inTurn);
   holders.push(async (tenant) => {
     const { numAdapters, sizeBytes } = await adapters.holdings(tenant);
     return { adapters: numAdapters, bytes: sizeBytes };
@@ -79,9 +90,12 @@ export async function startGateway(parts: GatewayParts): Promise<Gateway> {
     clock: Date.now,
     onUsageFailure: (error) => logger.error('the usage of tenants was not written', { error }),
   });
-  await checkHost(config.host, tenants, logger);
+  if (await tenants.access.isOpen())
+    logger.warn(
+      `no API key exists: listening on ${config.host} only, and whoever is on this machine may do everything; \`graft keys create\` makes one`,
+    );
   for (const { name, path } of config.adapter) await registerFolder(adapters, name, path);
-  const training = await openTraining(parts, adapters, logger, checkQuota);
+  const training = addingInTurn(await openTraining(parts, adapters, logger, checkQuota), inTurn);
   holders.push(async (tenant) => {
     const { numJobs, sizeBytes } = await training.holdings(tenant);
     return { jobs: numJobs, bytes: sizeBytes };
@@ -139,6 +153,7 @@ function openConfiguredMerging(
       architecture,
       ...probePrompts((text) => encodeProbe(tokenizer, text), engine.engine.contextLength - 1),
       threads: config.threads,
+      kernels: chooseKernels(config.kernels),
       rowCounts: MERGE_ROW_COUNTS.filter((rows) => rows <= config.slots),
     }),
     startMerge: startMergeProcess,
@@ -195,24 +210,6 @@ function openTraining(
     clock: Date.now,
     log: logger,
   });
-}
-
-/** Without keys everybody who reaches the server may do everything. Throws invalid_config where others than this machine would reach it. */
-async function checkHost(host: string, { access }: TenantService, logger: Logger): Promise<void> {
-  if (!(await access.isOpen())) return;
-  if (!isLoopback(host))
-    throw new GatewayError(
-      'invalid_config',
-      `Expected \`host\` to be this machine's loopback (127.0.0.1, ::1 or localhost) while there is no API key, got \`${host}\`: make one with \`graft keys create --scopes admin\` on the same data folder first`,
-      { param: 'host' },
-    );
-  logger.warn(
-    `no API key exists: listening on ${host} only, and whoever is on this machine may do everything; \`graft keys create\` makes one`,
-  );
-}
-
-function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 }
 
 /** Lets go of a job that has begun where the address cannot be taken. */

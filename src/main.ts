@@ -4,9 +4,11 @@ import { existsSync, realpathSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { adapterBase } from './adapters/base.js';
+import { checkHost } from './cli/reachable-host.js';
 import type { OpenModel } from './cli/serve.js';
 import type { Config } from './config.js';
 import { openEngine, type OpenEngine } from './engine/open-engine.js';
+import { chooseKernels } from './runtime/native-kernels.js';
 import { GatewayError } from './errors.js';
 import type { Gateway, Ui } from './gateway.js';
 import { openArtifact, type Artifact } from './model/artifact-reader.js';
@@ -19,6 +21,7 @@ const PREFIX_CACHE_BYTES = 256 * 2 ** 20;
 
 /** Listens on return. `runModule` is the URL of a module that exports runTraining, in place of the trainer. */
 export async function startServer(config: Config, ui: Ui, runModule: string | null = null): Promise<Gateway> {
+  await checkHost(config);
   const artifact = withRopeScaling(openArtifact(await prepareModel(config, ui)), config.ropeScaling);
   // The gateway's modules are many: they are read while the engine's session loads on a thread of its own.
   const [engine, { startGateway }] = await Promise.all([
@@ -98,6 +101,7 @@ function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenE
     manifest: artifact.manifest,
     embedding: artifact.readEmbeddingTable(),
     threads: config.threads,
+    kernels: chooseKernels(config.kernels),
     slots: config.slots,
     contextLength: contextOf(artifact, config.context),
     prefillChunk: config.prefillChunk,

@@ -60,9 +60,7 @@ export function createAliasRows(db: RegistryDatabase, baseHash: string, clock: (
     async remove(tenant, alias) {
       const row = await db
         .deleteFrom('adapter_aliases')
-        .where('base_hash', '=', baseHash)
-        .where('tenant', '=', tenant)
-        .where('alias', '=', alias)
+        .where((where) => where.and({ base_hash: baseHash, tenant, alias }))
         .returning('alias')
         .executeTakeFirst();
       return row !== undefined;

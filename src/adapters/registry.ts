@@ -49,6 +49,7 @@ export interface AdapterRegistry {
 const MAX_DROPPED = 1_000;
 
 export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterRegistry {
+  const ofName = (tenant: string, name: string): NameKey => ({ base_hash: baseHash, tenant, name });
   const rows = (tenant: string) =>
     db.selectFrom('adapters').selectAll().where('base_hash', '=', baseHash).where('tenant', '=', tenant);
 
@@ -69,21 +70,23 @@ export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterR
     add: (adapter, limit) =>
       db.transaction().execute(async (transaction) => {
         const info = await addVersion(transaction, baseHash, adapter);
-        const dropped = await dropOldest(transaction, baseHash, info, limit);
+        const dropped = await dropOldest(transaction, ofName(info.owner, info.name), limit);
         return { info, dropped };
       }),
     makeCurrent: (tenant, name, version) =>
       db.transaction().execute(async (transaction) => {
-        const ofName = () => named(transaction, baseHash, tenant, name);
+        const versions = transaction
+          .updateTable('adapters')
+          .where((where) => where.and(ofName(tenant, name)));
         // The other one goes first: there is never a second current version.
-        await ofName()
+        await versions
           .set({ current: 0 })
           .where('current', '=', 1)
           .where((where) =>
             where.exists(rows(tenant).where('name', '=', name).where('version', '=', version)),
           )
           .execute();
-        const row = await ofName()
+        const row = await versions
           .set({ current: 1 })
           .where('version', '=', version)
           .returning('version')
@@ -94,16 +97,12 @@ export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterR
       db.transaction().execute(async (transaction) => {
         const removed = await transaction
           .deleteFrom('adapters')
-          .where('base_hash', '=', baseHash)
-          .where('tenant', '=', tenant)
-          .where('name', '=', name)
+          .where((where) => where.and(ofName(tenant, name)))
           .returning('hash')
           .execute();
         await transaction
           .deleteFrom('adapter_shares')
-          .where('base_hash', '=', baseHash)
-          .where('owner', '=', tenant)
-          .where('name', '=', name)
+          .where((where) => where.and({ base_hash: baseHash, owner: tenant, name }))
           .execute();
         return removed.map((row) => row.hash);
       }),
@@ -111,9 +110,7 @@ export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterR
       const found = await db
         .selectFrom('adapters')
         .selectAll()
-        .where('tenant', '=', tenant)
-        .where('name', '=', name)
-        .where('current', '=', 1)
+        .where((where) => where.and({ tenant, name, current: 1 }))
         .where('base_hash', '!=', baseHash)
         .execute();
       return found.map((row) => toInfo(row).base);
@@ -132,31 +129,28 @@ export function createRegistry(db: RegistryDatabase, baseHash: string): AdapterR
   };
 }
 
-const named = (db: RegistryDatabase, baseHash: string, tenant: string, name: string) =>
-  db
-    .updateTable('adapters')
-    .where('base_hash', '=', baseHash)
-    .where('tenant', '=', tenant)
-    .where('name', '=', name);
+/** The columns that all versions of a name share. */
+type NameKey = Readonly<Pick<RegistrySchema['adapters'], 'base_hash' | 'tenant' | 'name'>>;
 
 async function addVersion(db: RegistryDatabase, baseHash: string, adapter: NewAdapter): Promise<AdapterInfo> {
-  const { owner, name, hash, createdAt, ...rest } = adapter;
+  const { owner: tenant, name, hash, createdAt, ...rest } = adapter;
+  const key: NameKey = { base_hash: baseHash, tenant, name };
   // The write comes first: it takes the lock, so that nobody else can give out the same version.
-  await named(db, baseHash, owner, name).set({ current: 0 }).where('current', '=', 1).execute();
+  await db
+    .updateTable('adapters')
+    .set({ current: 0 })
+    .where((where) => where.and({ ...key, current: 1 }))
+    .execute();
   const newest = await db
     .selectFrom('adapters')
     .select((column) => column.fn.max('version').as('version'))
-    .where('base_hash', '=', baseHash)
-    .where('tenant', '=', owner)
-    .where('name', '=', name)
+    .where((where) => where.and(key))
     .executeTakeFirst();
   const version = (newest?.version ?? 0) + 1;
   await db
     .insertInto('adapters')
     .values({
-      base_hash: baseHash,
-      tenant: owner,
-      name,
+      ...key,
       version,
       hash,
       info: JSON.stringify(rest),
@@ -170,24 +164,22 @@ async function addVersion(db: RegistryDatabase, baseHash: string, adapter: NewAd
 /** Hashes of the versions that were dropped. */
 async function dropOldest(
   db: RegistryDatabase,
-  baseHash: string,
-  { owner, name }: AdapterInfo,
+  key: NameKey,
   { numKept, exempt }: VersionLimit,
 ): Promise<readonly string[]> {
-  const ofName = db
+  const old = await db
     .selectFrom('adapters')
     .select('version')
-    .where('base_hash', '=', baseHash)
-    .where('tenant', '=', owner)
-    .where('name', '=', name);
-  const old = await ofName.orderBy('version', 'desc').offset(numKept).limit(MAX_DROPPED).execute();
+    .where((where) => where.and(key))
+    .orderBy('version', 'desc')
+    .offset(numKept)
+    .limit(MAX_DROPPED)
+    .execute();
   const versions = old.map((row) => row.version).filter((version) => !exempt.has(version));
   if (versions.length === 0) return [];
   const dropped = await db
     .deleteFrom('adapters')
-    .where('base_hash', '=', baseHash)
-    .where('tenant', '=', owner)
-    .where('name', '=', name)
+    .where((where) => where.and(key))
     .where('version', 'in', versions)
     .returning('hash')
     .execute();

@@ -49,10 +49,7 @@ export function createShares(db: RegistryDatabase, baseHash: string, clock: () =
     async revoke(owner, name, grantee) {
       const row = await db
         .deleteFrom('adapter_shares')
-        .where('base_hash', '=', baseHash)
-        .where('owner', '=', owner)
-        .where('name', '=', name)
-        .where('grantee', '=', grantee)
+        .where((where) => where.and({ base_hash: baseHash, owner, name, grantee }))
         .returning('grantee')
         .executeTakeFirst();
       return row !== undefined;
@@ -60,8 +57,7 @@ export function createShares(db: RegistryDatabase, baseHash: string, clock: () =
     async granteesOf(owner, name) {
       const rows = await shares()
         .select('grantee')
-        .where('owner', '=', owner)
-        .where('name', '=', name)
+        .where((where) => where.and({ owner, name }))
         .orderBy('grantee')
         .execute();
       return rows.map((row) => row.grantee);
@@ -69,16 +65,14 @@ export function createShares(db: RegistryDatabase, baseHash: string, clock: () =
     async isGranted(owner, name, tenant) {
       const row = await to(tenant)
         .select('grantee')
-        .where('owner', '=', owner)
-        .where('name', '=', name)
+        .where((where) => where.and({ owner, name }))
         .executeTakeFirst();
       return row !== undefined;
     },
     async plainOwner(name, tenant) {
       const row = await to(tenant)
         .select('owner')
-        .where('name', '=', name)
-        .where('plain', '=', 1)
+        .where((where) => where.and({ name, plain: 1 }))
         .orderBy('owner')
         .executeTakeFirst();
       return row?.owner ?? null;

@@ -21,6 +21,7 @@ import { loraTarget, modelTarget, parsePeer, type Target } from './bench/target.
 import { NUM_ADAPTERS } from './bench/workload.js';
 import { ProgressUi } from './progress.js';
 import { INTERRUPTED } from './interrupts.js';
+import { chooseKernels } from '../runtime/native-kernels.js';
 import type { Main, OpenModel } from './serve.js';
 import { bearer, ServerClient } from './server-client.js';
 import type { Terminal } from './terminal.js';
@@ -141,12 +142,14 @@ async function mergingRun(
   const { signal, ui, config } = run;
   const [adapter] = await loadLoras(model, benchAdapters(model).slice(0, 1));
   const { threads, slots } = config;
+  const kernels = chooseKernels(config.kernels);
   const log = (line: string): void => ui.log(line);
   const merging = await measureMerging({
     model,
     artifactFolder,
     adapter: adapter!,
     threads,
+    kernels,
     slots,
     signal,
     log,

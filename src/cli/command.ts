@@ -1,7 +1,8 @@
 // What every command is made with: its action, its settings, the examples in its help.
 import type { Command as Program } from 'commander';
-import type { Command, ConfigOf } from '../config.js';
+import type { ConfigOf } from '../config.js';
 import { readFlags } from './flags.js';
+import type { Command } from './options/option.js';
 import { readConfig } from './read-config.js';
 import type { Main } from './serve.js';
 import type { Terminal } from './terminal.js';

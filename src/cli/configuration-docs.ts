@@ -1,6 +1,7 @@
 // docs/configuration.md, from the option table.
-import { envName, fileKey, flagName, OPTIONS, type Command, type Option, type OptionKey } from '../config.js';
+import { envName, fileKey, flagName, OPTIONS, type OptionKey } from '../config.js';
 import { expectation, fallbackText, placeholder } from './option-value.js';
+import type { Command, Option } from './options/option.js';
 import { CONFIG_ENV, optionsOf } from './read-config.js';
 
 const SECTIONS: readonly (readonly [Command, string])[] = [

@@ -1,9 +1,10 @@
 // Commander's flags from the option table, and back: what the command line said, as text by option key.
 // Values are checked in read-config.ts, so that all problems can be told at once.
 import { Option as Flag, type Command as Program } from 'commander';
-import { envName, flagName, OPTIONS, type Command, type Option, type OptionKey } from '../config.js';
+import { envName, flagName, OPTIONS, type OptionKey } from '../config.js';
 import { nearest } from './nearest.js';
 import { fallbackText, placeholder } from './option-value.js';
+import type { Command, Option } from './options/option.js';
 import { CONFIG_ENV, optionsOf } from './read-config.js';
 
 const CONFIG_HELP = 'read options from a JSON file; its keys are the flags without dashes';

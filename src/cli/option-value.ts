@@ -1,7 +1,7 @@
 // One option's value: from text or JSON to its type, and how it is written for people. It does not know where a value stood.
 import { resolve } from 'node:path';
 import { assert } from '../errors.js';
-import type { NamedPath, Option } from '../config.js';
+import type { NamedPath, Option } from './options/option.js';
 
 export type OptionValue = number | string | boolean | null | readonly NamedPath[];
 

@@ -2,20 +2,12 @@
 // at once, each with the value and the place where it stands. The options themselves are in config.ts.
 import { readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import {
-  envName,
-  fileKey,
-  flagName,
-  OPTIONS,
-  type Command,
-  type ConfigOf,
-  type Option,
-  type OptionKey,
-} from '../config.js';
+import { envName, fileKey, flagName, OPTIONS, type ConfigOf, type OptionKey } from '../config.js';
 import { GatewayError } from '../errors.js';
 import { parseRopeChoice, ROPE_CHOICE } from '../model/rope-choice.js';
 import { nearest } from './nearest.js';
 import { BadValue, fallbackValue, parseValue, type OptionValue } from './option-value.js';
+import type { Command, Option } from './options/option.js';
 
 export interface ConfigSources {
   /** Flags by option key: text, or a list of texts for a repeatable one. `true` is a flag without a value. */

@@ -1,8 +1,9 @@
 // The words of `keys` and `tenants`. What they do is in keys.ts and tenants.ts, loaded when it is run.
 import type { Command as Program } from 'commander';
-import type { Command, ConfigOf } from '../config.js';
+import type { ConfigOf } from '../config.js';
 import { type Action, configOf, examples } from './command.js';
 import { addFlags } from './flags.js';
+import type { Command } from './options/option.js';
 import type { Terminal } from './terminal.js';
 
 type Run = (action: Action) => (...args: unknown[]) => Promise<void>;

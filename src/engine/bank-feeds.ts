@@ -8,6 +8,9 @@ import type { Tensor } from '../runtime/tensor.js';
 
 export type NamedTensor = readonly [string, Tensor];
 
+/** How rows meet their adapters (model/adapter-routing.ts); `grouped` takes the form `single` where one adapter is in the run. */
+export type BankPath = 'grouped' | 'rows' | 'plain';
+
 export interface BankRun {
   readonly form: BankForm;
   /** Owned by the bank. */
@@ -20,15 +23,15 @@ export class BankFeeds<A extends { readonly hash: string }> {
   readonly #runtime: Runtime;
   readonly #kind: BankKind;
   readonly #bank: AdapterBank<A>;
-  readonly #plain: boolean;
+  readonly #path: BankPath;
   readonly #views = new Map<string, readonly NamedTensor[]>();
   #generation = -1;
 
-  constructor(runtime: Runtime, kind: BankKind, layout: BankLayout<A>, numSlots: number, plain: boolean) {
+  constructor(runtime: Runtime, kind: BankKind, layout: BankLayout<A>, numSlots: number, path: BankPath) {
     this.#runtime = runtime;
     this.#kind = kind;
     this.#bank = new AdapterBank(layout, numSlots);
-    this.#plain = plain;
+    this.#path = path;
   }
 
   /** Hashes of the adapters in the bank. */
@@ -48,19 +51,26 @@ export class BankFeeds<A extends { readonly hash: string }> {
     if (used.length === 0) return { form: 'none', bank: [], own: [] };
     const first = Math.min(...used);
     const end = Math.max(...used) + 1;
-    if (!this.#plain && end - first === 1)
-      return { form: 'single', bank: this.#view(first, 1), own: this.#single(slots) };
-    const form = this.#plain ? 'plain' : 'grouped';
     const groups = slots.map((slot) => (slot === null ? null : slot - first));
-    const own = this.#plain
-      ? this.#everyPair(groups, end - first, numTokens)
-      : this.#grouped(groups, end - first, numTokens);
-    return { form, bank: this.#view(first, end - first), own };
+    if (this.#path === 'rows')
+      return { form: 'rows', bank: this.#view(first, end - first), own: this.#byRow(groups) };
+    if (this.#path === 'grouped' && end - first === 1)
+      return { form: 'single', bank: this.#view(first, 1), own: this.#single(slots) };
+    const own =
+      this.#path === 'plain'
+        ? this.#everyPair(groups, end - first, numTokens)
+        : this.#grouped(groups, end - first, numTokens);
+    return { form: this.#path, bank: this.#view(first, end - first), own };
   }
 
   dispose(): void {
     for (const view of this.#views.values()) for (const [, tensor] of view) tensor.dispose();
     this.#views.clear();
+  }
+
+  #byRow(groups: readonly (number | null)[]): NamedTensor[] {
+    const adapters = Int32Array.from(groups, (group) => group ?? -1);
+    return [[`${this.#kind}.adapters`, this.#runtime.tensor(adapters, [groups.length])]];
   }
 
   #single(slots: readonly (number | null)[]): NamedTensor[] {

@@ -67,8 +67,10 @@ export class ModelRunner {
   private constructor(options: RunnerOptions) {
     const { runtime, arch, kv, rope, plainLora: plain } = options;
     this.#options = options;
-    this.#lora = new BankFeeds(runtime, 'lora', loraLayout(arch), kv.numRows, plain);
-    this.#bottleneck = new BankFeeds(runtime, 'bottleneck', bottleneckLayout(arch), kv.numRows, plain);
+    const path = plain ? 'plain' : 'grouped';
+    const loraPath = runtime.hasNativeKernels && !plain ? 'rows' : path;
+    this.#lora = new BankFeeds(runtime, 'lora', loraLayout(arch), kv.numRows, loraPath);
+    this.#bottleneck = new BankFeeds(runtime, 'bottleneck', bottleneckLayout(arch), kv.numRows, path);
     this.#affine = new AffineFeeds(runtime, arch);
     const table = [kv.capacity, arch.headDim / 2];
     this.#constants = [

@@ -16,6 +16,8 @@ export interface OpenEngineOptions {
   readonly manifest: Manifest;
   readonly embedding: Embedding;
   readonly threads: number;
+  /** The native kernels' library (runtime/native-kernels.ts), or null for the runtime's own operators alone. */
+  readonly kernels: string | null;
   readonly slots: number;
   readonly contextLength: number;
   readonly prefillChunk: number;
@@ -44,7 +46,7 @@ const PADDING_TOKENS = 1;
 export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine> {
   const { manifest, contextLength, slots } = options;
   const arch: Architecture = manifest.architecture;
-  const runtime = new Runtime();
+  const runtime = new Runtime(options.kernels);
   const model = await CompiledModel.open(runtime, options.artifactFolder, manifest, options.threads);
   const capacity = contextLength + PADDING_TOKENS;
   const kv = new KvCache(runtime, arch, slots + 1, capacity);

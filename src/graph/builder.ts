@@ -18,6 +18,8 @@ export const float = (value: number): Attribute => ({ float: value });
 export const ints = (...values: readonly number[]): Attribute => ({ ints: values });
 /** Domain of ONNX Runtime's own operators. */
 export const MICROSOFT = 'com.microsoft';
+/** Domain of the project's own operators (native/operators.c). */
+export const NATIVE = 'native';
 
 export class GraphBuilder implements Graph {
   readonly nodes: Node[] = [];

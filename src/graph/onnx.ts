@@ -52,6 +52,8 @@ const OPSETS: readonly (readonly [string, number])[] = [
   ['', 21],
   ['com.microsoft', 1],
 ];
+/** Named by models that use them: other sessions do not know them. */
+const OWN_OPSETS: typeof OPSETS = [['native', 1]];
 const ATTRIBUTE_FLOAT = 1;
 const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_STRING = 3;
@@ -61,7 +63,8 @@ const EXTERNAL_DATA = 13;
 
 export function encodeModel(graph: Graph): Uint8Array {
   const model = new MessageWriter().varint(1, IR_VERSION).message(7, encodeGraph(graph));
-  for (const [domain, version] of OPSETS)
+  const domains = new Set(graph.nodes.map(({ domain }) => domain));
+  for (const [domain, version] of [...OPSETS, ...OWN_OPSETS.filter(([own]) => domains.has(own))])
     model.message(8, new MessageWriter().string(1, domain).varint(2, version));
   return model.finish();
 }

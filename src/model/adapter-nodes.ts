@@ -2,7 +2,7 @@
 // R rank (of the batch's widest adapter), K inputs, N outputs, P projections a group. Every form takes the same bank:
 // A [G, K, P*R] (the projections' A side by side) and one B [G, R, N] a projection.
 
-import { int, type GraphBuilder } from '../graph/builder.js';
+import { int, NATIVE, type GraphBuilder } from '../graph/builder.js';
 import { toAdapters, toRows, type BankForm } from './adapter-routing.js';
 
 export interface GroupShape {
@@ -22,6 +22,11 @@ export function addLora(
 ): string {
   if (form === 'none') return y;
   const name = `lora.${group.name}`;
+  if (form === 'rows') {
+    const a = graph.input(`${name}.a`, 'f32', ['lora.G', group.inputSize, `R${group.outputSizes.length}`]);
+    const b = group.outputSizes.map((size, i) => graph.input(`${name}.b${i}`, 'f32', ['lora.G', 'R', size]));
+    return graph.node('LowRankUpdate', `${name}.sum`, [y, x, 'lora.adapters', a, ...b], {}, NATIVE);
+  }
   const delta = lowRank(graph, toAdapters(graph, 'lora', form, x, name), group, name);
   return graph.node('Add', `${name}.sum`, [y, toRows(graph, 'lora', form, delta, name)]);
 }

@@ -5,13 +5,16 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { basename, join } from 'node:path';
-import { decodeInitializers, encodeModel } from '../graph/onnx.js';
+import { decodeInitializers, encodeModel, externalData } from '../graph/onnx.js';
+import { GraphBuilder } from '../graph/builder.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Session } from '../runtime/session.js';
 import type { Manifest } from './artifact.js';
 import { renameDurably, syncFile, syncFolder } from './durable-files.js';
 import { relocate, type SavedModel } from './packed-relocation.js';
+import type { PackedMatrix } from './projection-group.js';
 import { relativeDifference, trialLogits } from './trial-run.js';
+import { nativeHalf } from './native-layout.js';
 import { graphWeights, packLayout, packWeights } from './packed-weights.js';
 import {
   BASE_VARIANT,
@@ -25,7 +28,7 @@ import {
 const PACKED_FILE = 'packed.onnx';
 const DATA_FILE = 'packed.data';
 /** Counts the changes of what this file writes. */
-const COMPILED_VERSION = 2;
+const COMPILED_VERSION = 3;
 /** Of root mean squares; folded minima meet sums of quantized x, not of x, which is as far apart as 8-bit activations are anyway. */
 const MAX_TRIAL_DIFFERENCE = 0.3;
 const SPIN_MICROSECONDS = '500';
@@ -57,8 +60,11 @@ export class CompiledModel {
     manifest: Manifest,
     threads: number,
   ): Promise<CompiledModel> {
-    const folder = join(artifactFolder, `compiled-${COMPILED_VERSION}-${processorKey()}`);
-    if (!existsSync(folder)) await compile(runtime, artifactFolder, manifest, folder);
+    const layout = runtime.hasNativeKernels ? 'native' : processorKey();
+    const folder = join(artifactFolder, `compiled-${COMPILED_VERSION}-${layout}`);
+    const write = runtime.hasNativeKernels ? layOutInto : compileInto;
+    if (!existsSync(folder))
+      await writeWhole(folder, (into) => write(runtime, artifactFolder, manifest, into));
     const model = new CompiledModel(runtime, manifest, folder, threads);
     // Loads while the caller prepares the rest.
     void model.session(BASE_VARIANT);
@@ -88,7 +94,7 @@ export class CompiledModel {
 
   /** The constants of every variant, which refer to the file `dataPath` by its name. */
   weights(): GraphWeights {
-    return (this.#weights ??= packedWeights(this.#folder, this.#manifest));
+    return (this.#weights ??= packedWeights(this.#folder, this.#manifest, this.#runtime.hasNativeKernels));
   }
 
   get dataPath(): string {
@@ -116,38 +122,50 @@ export class CompiledModel {
 }
 
 /** The constants that packing saved; packs whose minima were folded into their weights have none. */
-function packedWeights(folder: string, manifest: Manifest): GraphWeights {
+function packedWeights(folder: string, manifest: Manifest, native: boolean): GraphWeights {
   const constants = decodeInitializers(readFileSync(join(folder, PACKED_FILE)));
-  const names = new Set(constants.map(({ name }) => name));
-  const layout = [...packLayout(manifest)].map(([name, packs]) => {
-    const matrices = packs.map(({ matrix }) =>
-      names.has(`${matrix.name}.minima`) ? matrix : { ...matrix, minimaBlockSize: null },
-    );
-    return [name, matrices] as const;
-  });
+  const byName = new Map(constants.map((constant) => [constant.name, constant]));
+  const names = new Set(byName.keys());
+  const stored = (matrix: PackedMatrix): PackedMatrix => {
+    const packed = byName.get(`${matrix.name}.packed`);
+    if (packed === undefined)
+      return names.has(`${matrix.name}.minima`) ? matrix : { ...matrix, minimaBlockSize: null };
+    return { ...matrix, native: { half: nativeHalf(matrix, Number(externalData(packed).get('length'))) } };
+  };
+  const layout = [...packLayout(manifest)].map(
+    ([name, packs]) => [name, packs.map(({ matrix }) => stored(matrix))] as const,
+  );
   return graphWeights(
     new Map(layout),
+    native,
     (graph) => constants.forEach((constant) => graph.add(constant)),
     names,
   );
 }
 
-async function compile(
-  runtime: Runtime,
-  artifactFolder: string,
-  manifest: Manifest,
-  folder: string,
-): Promise<void> {
+async function writeWhole(folder: string, write: (folder: string) => Promise<void>): Promise<void> {
   const temporary = `${folder}.tmp-${process.pid}`;
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { recursive: true });
   try {
-    await compileInto(runtime, artifactFolder, manifest, temporary);
+    await write(temporary);
     await syncFolder(temporary);
     await renameDurably(temporary, folder);
   } finally {
     rmSync(temporary, { recursive: true, force: true });
   }
+}
+
+/** For the native kernels: the layout is the project's own, and the same on every processor. */
+async function layOutInto(
+  _runtime: Runtime,
+  artifactFolder: string,
+  manifest: Manifest,
+  folder: string,
+): Promise<void> {
+  const constants = new GraphBuilder();
+  packWeights(artifactFolder, manifest, join(folder, DATA_FILE), true).declare(constants);
+  writeFileSync(join(folder, PACKED_FILE), constants.encode());
 }
 
 async function compileInto(
@@ -158,7 +176,7 @@ async function compileInto(
 ): Promise<void> {
   const source = { model: join(folder, 'source.onnx'), data: join(folder, 'source.data') };
   const saved = { model: join(folder, 'saved.onnx'), data: join(folder, 'saved.data') };
-  const weights = packWeights(artifactFolder, manifest, source.data);
+  const weights = packWeights(artifactFolder, manifest, source.data, false);
   writeFileSync(source.model, buildServingGraph(manifest.architecture, weights, BASE_VARIANT));
   const reference = await runtime.session(source.model, {
     threads: 1,
@@ -197,7 +215,7 @@ async function computesAlike(
 ): Promise<boolean> {
   const { architecture } = manifest;
   const path = join(folder, 'trial.onnx');
-  writeFileSync(path, buildServingGraph(architecture, packedWeights(folder, manifest), BASE_VARIANT));
+  writeFileSync(path, buildServingGraph(architecture, packedWeights(folder, manifest, false), BASE_VARIANT));
   const session = await runtime.session(path, { threads: 1 });
   try {
     return [2, 3].every((numTokens) => {

@@ -9,6 +9,7 @@ import type { DataType } from '../graph/onnx.js';
 import { projectionPath } from './architecture.js';
 import { WEIGHTS_FILE, type Blob, type Manifest, type MatrixEntry } from './artifact.js';
 import { GROUP_NAMES, GROUPS, type PackedMatrix } from './projection-group.js';
+import { fitsNative, nativeLayout } from './native-layout.js';
 import type { GraphWeights } from './serving-graph.js';
 
 const ALIGNMENT = 64;
@@ -42,18 +43,31 @@ export function packLayout(manifest: Manifest): ReadonlyMap<string, readonly Pac
   return layout.set('lm_head', stack('lm_head', [matrix(manifest, head)]));
 }
 
-/** Appends every constant to `path`; the returned weights declare them with that file's base name. */
-export function packWeights(artifactFolder: string, manifest: Manifest, path: string): GraphWeights {
+/**
+ * Appends every constant to `path`; the returned weights declare them with that file's base name. With `native`, matrices that the
+ * native kernels can read are laid out for them.
+ */
+export function packWeights(
+  artifactFolder: string,
+  manifest: Manifest,
+  path: string,
+  native: boolean,
+): GraphWeights {
   const source = openSync(join(artifactFolder, WEIGHTS_FILE), 'r');
   const target = openSync(path, 'w');
   try {
     const writer = new ConstantWriter(source, target);
-    const layout = packLayout(manifest);
-    for (const packs of layout.values()) for (const pack of packs) writer.pack(pack);
-    writer.indicators(layout);
+    const layout = new Map(
+      [...packLayout(manifest)].map(([name, packs]) => [
+        name,
+        packs.map((pack) => writer.pack(pack, native)),
+      ]),
+    );
+    writer.indicators([...layout.values()].flat());
     writer.vectors(manifest);
     return graphWeights(
-      new Map([...layout].map(([name, packs]) => [name, packs.map(({ matrix: packed }) => packed)])),
+      layout,
+      native,
       (graph) => {
         for (const { name, type, shape, offset, length } of writer.constants)
           graph.external(name, type, shape, { location: basename(path), offset, length });
@@ -74,11 +88,13 @@ function dataShape(pack: PackedMatrix): readonly number[] {
 
 export function graphWeights(
   layout: ReadonlyMap<string, readonly PackedMatrix[]>,
+  native: boolean,
   declare: (graph: GraphBuilder) => void,
   names: ReadonlySet<string>,
 ): GraphWeights {
   return {
     packs: (name) => layout.get(name)!,
+    native,
     hasVector: (name) => names.has(name),
     declare,
   };
@@ -112,6 +128,7 @@ function stack(name: string, entries: readonly MatrixEntry[]): Pack[] {
         cols: first.cols,
         blockSize: first.kind === 'f32' ? 0 : first.blockSize,
         minimaBlockSize: minima?.blockSize ?? null,
+        native: null,
       },
     };
   });
@@ -133,7 +150,29 @@ class ConstantWriter {
     this.#target = target;
   }
 
-  pack({ matrix: packed, entries }: Pack): void {
+  /** Writes a pack; returns how it is stored. */
+  pack(pack: Pack, native: boolean): PackedMatrix {
+    const { matrix: packed } = pack;
+    if (native && fitsNative(packed)) return this.#native(pack);
+    this.#plain(pack);
+    return packed;
+  }
+
+  #native({ matrix: packed, entries }: Pack): PackedMatrix {
+    const quantized = entries.filter((entry) => entry.kind !== 'f32');
+    const minima = quantized.map((entry) =>
+      entry.minima === null ? new Float32Array(entry.scales.length / 4) : this.#floats(entry.minima.data),
+    );
+    const { packed: bytes, half } = nativeLayout(packed, {
+      codes: concatenate(quantized.map((entry) => this.#read(entry.data))),
+      scales: new Float32Array(concatenate(quantized.map((entry) => this.#read(entry.scales))).buffer),
+      minima: packed.minimaBlockSize === null ? null : concatenateFloats(minima),
+    });
+    this.#add(`${packed.name}.packed`, 'u8', [bytes.length], bytes);
+    return { ...packed, native: { half } };
+  }
+
+  #plain({ matrix: packed, entries }: Pack): void {
     const { name, rows, cols } = packed;
     if (packed.kind === 'f32') {
       const parts = entries.map((entry) => ({ data: this.#floats(entry.data), rows: entry.rows }));
@@ -158,10 +197,10 @@ class ConstantWriter {
   }
 
   /** The 0/1 matrices [cols, blocks] that sum x over blocks. */
-  indicators(layout: ReadonlyMap<string, readonly Pack[]>): void {
+  indicators(packs: readonly PackedMatrix[]): void {
     const written = new Set<string>();
-    for (const { matrix: packed } of [...layout.values()].flat()) {
-      if (packed.minimaBlockSize === null) continue;
+    for (const packed of packs) {
+      if (packed.minimaBlockSize === null || packed.native !== null) continue;
       const { cols, minimaBlockSize: size } = packed;
       const name = `block_indicator.${cols}.${size}`;
       if (written.has(name)) continue;
@@ -217,6 +256,21 @@ class ConstantWriter {
   #floats(blob: Blob): Float32Array {
     return new Float32Array(this.#read(blob).buffer);
   }
+}
+
+function concatenate(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
+function concatenateFloats(parts: readonly Float32Array[]): Float32Array {
+  const bytes = parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
+  return new Float32Array(concatenate(bytes).buffer);
 }
 
 /** Row blocks [rows, cols] one under the other -> [cols, total rows]. */

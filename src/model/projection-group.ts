@@ -1,7 +1,7 @@
 // The projections of a block that share an input, multiplied together: one MatMulNBits where their storage allows it.
 // `Weights` says where a graph's constants lie; this file only draws nodes.
 
-import { float, int, MICROSOFT, type GraphBuilder } from '../graph/builder.js';
+import { float, int, MICROSOFT, NATIVE, type GraphBuilder } from '../graph/builder.js';
 import type { Projection } from './architecture.js';
 
 /** Projections with one input, in the order in which their outputs lie side by side. */
@@ -23,6 +23,8 @@ export interface PackedMatrix {
   readonly blockSize: number;
   /** Whether an initializer `${name}.minima` [ceil(cols / minimaBlockSize), rows] exists. */
   readonly minimaBlockSize: number | null;
+  /** Laid out for the native kernels (native-layout.ts), minima and all, in `${name}.packed`; null: for the runtime's operators. */
+  readonly native: { readonly half: boolean } | null;
 }
 
 /**
@@ -37,14 +39,31 @@ export function multiply(
 ): string {
   const sums = new Map<number, string>();
   const parts = packs.map((pack) => {
-    const product = pack.kind === 'f32' ? multiplyF32(graph, x, pack) : multiplyQuantized(graph, x, pack);
-    if (pack.minimaBlockSize === null) return product;
+    const product = multiplyPack(graph, x, pack);
+    if (pack.minimaBlockSize === null || pack.native !== null) return product;
     const size = pack.minimaBlockSize;
     if (!sums.has(size)) sums.set(size, blockSums(graph, x, `${name}.sums${size}`, pack.cols, size));
     const minima = graph.node('MatMul', `${pack.name}.minima_y`, [sums.get(size)!, `${pack.name}.minima`]);
     return graph.node('Add', `${pack.name}.exact_y`, [product, minima]);
   });
   return parts.length === 1 ? parts[0]! : graph.node('Concat', `${name}.y`, parts, { axis: int(-1) });
+}
+
+function multiplyPack(graph: GraphBuilder, x: string, pack: PackedMatrix): string {
+  if (pack.kind === 'f32') return graph.node('MatMul', `${pack.name}.y`, [x, `${pack.name}.data`]);
+  return pack.native === null
+    ? multiplyQuantized(graph, x, pack)
+    : multiplyNative(graph, x, pack, pack.native.half);
+}
+
+function multiplyNative(graph: GraphBuilder, x: string, pack: PackedMatrix, half: boolean): string {
+  const attributes = {
+    K: int(pack.cols),
+    N: int(pack.rows),
+    bits: int(pack.kind === 'int4' ? 4 : 8),
+    half: int(half ? 1 : 0),
+  };
+  return graph.node('QuantizedLinear', `${pack.name}.y`, [x, `${pack.name}.packed`], attributes, NATIVE);
 }
 
 function multiplyQuantized(graph: GraphBuilder, x: string, pack: PackedMatrix): string {
@@ -62,10 +81,6 @@ function multiplyQuantized(graph: GraphBuilder, x: string, pack: PackedMatrix): 
     attributes,
     MICROSOFT,
   );
-}
-
-function multiplyF32(graph: GraphBuilder, x: string, pack: PackedMatrix): string {
-  return graph.node('MatMul', `${pack.name}.y`, [x, `${pack.name}.data`]);
 }
 
 /** Sums of x over blocks of columns, as a product with a 0/1 matrix [cols, blocks]. */

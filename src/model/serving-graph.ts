@@ -6,7 +6,7 @@
 // Outputs  logits f32 [n, V], present.{l}.k/v: the same buffers as past.
 // GroupQueryAttention takes S > 1 with earlier tokens only for B = 1; a first prompt batch may be padded on the right.
 
-import { float, GraphBuilder, int, MICROSOFT } from '../graph/builder.js';
+import { float, GraphBuilder, int, MICROSOFT, NATIVE } from '../graph/builder.js';
 import type { Architecture } from './architecture.js';
 import { addAffine, addLora, scaleInput, type GroupShape } from './adapter-nodes.js';
 import { declareRouting, type BankForm } from './adapter-routing.js';
@@ -33,6 +33,8 @@ export interface GraphVariant {
 export interface GraphWeights {
   /** The stacked matrices of a group (`layers.0.qkv`) or of `lm_head`. */
   packs(name: string): readonly PackedMatrix[];
+  /** Whether the graph is drawn with the native operators where they apply. */
+  readonly native: boolean;
   hasVector(name: string): boolean;
   /** Declares every constant in the graph; names as PackedMatrix and Manifest.vectors say. */
   declare(graph: GraphBuilder): void;
@@ -49,6 +51,9 @@ export function variantName({ lora, bottleneck, affine }: GraphVariant): string 
 export function isGraphConstant(name: string): boolean {
   return GRAPH_CONSTANTS.test(name);
 }
+
+/** Head sizes that the native attention takes. */
+const NATIVE_HEAD_MULTIPLE = 16;
 
 const GRAPH_CONSTANTS = /^(to_heads|from_heads|flat_hidden|layers\.\d+\.qkv_sizes)$/;
 
@@ -136,17 +141,18 @@ class BlockWriter {
     const cache = ['B', numKvHeads, 'T', headDim];
     const past = ['k', 'v'].map((kv) => graph.input(`past.${layer}.${kv}`, 'f32', cache));
     for (const kv of ['k', 'v']) graph.output(`present.${layer}.${kv}`, 'f32', cache);
+    const native = this.#weights.native && headDim % NATIVE_HEAD_MULTIPLE === 0;
+    const lengths = native ? ['seqlens_k'] : ['seqlens_k', 'total_len'];
     graph.nodes.push({
-      op: 'GroupQueryAttention',
-      domain: MICROSOFT,
+      op: native ? 'CachedAttention' : 'GroupQueryAttention',
+      domain: native ? NATIVE : MICROSOFT,
       name: `${name}.attention`,
-      inputs: [query!, key!, value!, ...past, 'seqlens_k', 'total_len', 'cos', 'sin'],
+      inputs: [query!, key!, value!, ...past, ...lengths, 'cos', 'sin'],
       outputs: [`${name}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       attributes: {
         num_heads: int(numHeads),
         kv_num_heads: int(numKvHeads),
-        do_rotary: int(1),
-        rotary_interleaved: int(0),
+        ...(native ? {} : { do_rotary: int(1), rotary_interleaved: int(0) }),
         ...(slidingWindow === null ? {} : { local_window_size: int(slidingWindow) }),
       },
     });
@@ -181,18 +187,18 @@ class BlockWriter {
   }
 
   #mlp(layer: number, x: string): string {
+    const gated = this.#siluGated(`layers.${layer}`, this.#project(layer, 'gate_up', x));
+    return this.#bottleneck(layer, 'mlp', this.#project(layer, 'down', gated));
+  }
+
+  /** silu(gate) * up. */
+  #siluGated(name: string, gateUp: string): string {
     const graph = this.#graph;
-    const name = `layers.${layer}`;
-    const [gate, up] = graph.nodeN(
-      'Split',
-      `${name}.gate_up_part`,
-      [this.#project(layer, 'gate_up', x)],
-      [0, 1],
-      { axis: int(-1), num_outputs: int(2) },
-    );
+    if (this.#weights.native) return graph.node('SiluGated', `${name}.act`, [gateUp], {}, NATIVE);
+    const halves = { axis: int(-1), num_outputs: int(2) };
+    const [gate, up] = graph.nodeN('Split', `${name}.gate_up_part`, [gateUp], [0, 1], halves);
     const silu = graph.node('QuickGelu', `${name}.silu`, [gate!], { alpha: float(1) }, MICROSOFT);
-    const output = this.#project(layer, 'down', graph.node('Mul', `${name}.act`, [silu, up!]));
-    return this.#bottleneck(layer, 'mlp', output);
+    return graph.node('Mul', `${name}.act`, [silu, up!]);
   }
 
   #bottleneck(layer: number, place: BottleneckPlace, h: string): string {

@@ -62,6 +62,9 @@ const PROTOTYPES = Object.entries(ENTRIES).map(
 /** Held for the life of the process: collecting the handle would unload the library under its own threads. */
 const LIBRARY = koffi.load(libraryPath());
 
+/** Held like the library itself. */
+const OPERATOR_LIBRARIES = new Map<string, ReturnType<typeof koffi.load>>();
+
 type EntryName = keyof typeof ENTRIES;
 type NativeFunction = ReturnType<typeof koffi.decode>;
 export type OrtApi = Readonly<Record<EntryName, NativeFunction>>;
@@ -75,6 +78,18 @@ export function openLibrary(): OrtApi {
   return Object.fromEntries(
     PROTOTYPES.map(([name, index, prototype]) => [name, koffi.decode(table[index], prototype)]),
   ) as OrtApi;
+}
+
+/**
+ * Adds the operators of a library (native/operators.c) to session options; returns a status. The library stays loaded for the life of
+ * the process.
+ */
+export function operatorRegistration(path: string): (options: Address) => unknown {
+  let library = OPERATOR_LIBRARIES.get(path);
+  if (library === undefined) OPERATOR_LIBRARIES.set(path, (library = koffi.load(path)));
+  const register = library.func('void *RegisterCustomOps(void *options, void *apiBase)');
+  const apiBase = LIBRARY.func('void *OrtGetApiBase()')();
+  return (options) => register(options, apiBase);
 }
 
 /** Calls an entry point on a thread of its own; what the arguments point to must stay as it is until the promise settles. */

@@ -3,7 +3,14 @@
 // It knows no models. Every object that holds native memory has dispose(); `liveHandles` counts those that were not disposed.
 
 import { assert, AssertionError } from '../errors.js';
-import { addressOf, callAsync, openLibrary, type Address, type OrtApi } from './library.js';
+import {
+  addressOf,
+  callAsync,
+  openLibrary,
+  operatorRegistration,
+  type Address,
+  type OrtApi,
+} from './library.js';
 import { Session, type SessionOptions } from './session.js';
 import { ELEMENT_TYPES, Tensor, type TensorData } from './tensor.js';
 
@@ -18,13 +25,21 @@ export class Runtime {
   readonly api: OrtApi;
   readonly #env: Address;
   readonly #memoryInfo: Address;
+  readonly #registerOperators: ((options: Address) => unknown) | null;
   #liveHandles = 0;
   #hasSharedArena = false;
 
-  constructor() {
+  /** `kernels` is a library of operators for its sessions (native-kernels.ts), or null. */
+  constructor(kernels: string | null = null) {
     this.api = openLibrary();
+    this.#registerOperators = kernels === null ? null : operatorRegistration(kernels);
     this.#env = this.create((out) => this.api.createEnv(LOG_SEVERITY, 'serving', out));
     this.#memoryInfo = this.create((out) => this.api.createCpuMemoryInfo(DEVICE_ALLOCATOR, CPU_MEMORY, out));
+  }
+
+  /** Whether its sessions know the operators of the domain `native`. */
+  get hasNativeKernels(): boolean {
+    return this.#registerOperators !== null;
   }
 
   /** Tensors and sessions that were made and not disposed. */
@@ -93,6 +108,7 @@ export class Runtime {
   #sessionOptions(options: SessionOptions): Address {
     const native = this.create((out) => this.api.createSessionOptions(out));
     this.check(this.api.setIntraOpNumThreads(native, options.threads));
+    if (this.#registerOperators !== null) this.check(this.#registerOperators(native));
     if (options.saveOptimizedTo !== undefined)
       this.check(this.api.setOptimizedModelPath(native, options.saveOptimizedTo));
     if (options.sharedArena === true) {

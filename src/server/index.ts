@@ -10,3 +10,4 @@ export type {
 } from './dependencies.js';
 export { sampleAdapter } from './training-samples.js';
 export { type Listener, type ListenOptions, serve } from './listen.js';
+export { addingInTurn, registeringInTurn } from './uploads-in-turn.js';

@@ -83,7 +83,7 @@ WEIGHTS.forEach((weights, index) => {
     await engine.dispose();
   });
 
-  test(`${weights}: the grouped form equals the plain form`, async () => {
+  test(`${weights}: the optimised form of adapters equals the plain form`, async () => {
     const grouped = await model.open({ slots: 6 });
     const plain = await model.open({ slots: 6, plainLora: true });
     const { architecture } = model.artifact.manifest;
@@ -99,7 +99,9 @@ WEIGHTS.forEach((weights, index) => {
       }),
     );
     const [got, expected] = [await together(grouped, requests), await together(plain, requests)];
-    got.forEach((result, i) => assertSame(result, expected[i]!, `request ${i}`));
+    // The two forms sum in another order; where x is rounded to int8, a last bit may become a step of the rounding.
+    const tolerance = weights === 'f32' ? TOLERANCE : 5e-2;
+    got.forEach((result, i) => assertSame(result, expected[i]!, `request ${i}`, tolerance));
     await grouped.dispose();
     await plain.dispose();
   });

@@ -1,4 +1,5 @@
 // Each form of merged weights over a tiny base, built and checked as a merge does it: how far it is from the unmerged path.
+import { chooseKernels } from '../../src/runtime/native-kernels.js';
 import assert from 'node:assert/strict';
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -40,6 +41,7 @@ function order(model: TinyModel, adapter: LoraAdapter, options: Partial<MergeOrd
     forms: ['folded'],
     bounds: NO_BOUNDS,
     threads: 1,
+    kernels: chooseKernels('auto'),
     rowCounts: [1, 2],
     ...options,
   };

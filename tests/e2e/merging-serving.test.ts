@@ -1,4 +1,5 @@
 // Merged weights beside requests: swapped in and out between steps, used where every row has their adapter, dropped with it.
+import { chooseKernels } from '../../src/runtime/native-kernels.js';
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -64,6 +65,7 @@ async function setup(
       calibration: [randomTokens(1, 24, 320)],
       checks: [randomTokens(2, 24, 320)],
       threads: 1,
+      kernels: chooseKernels('auto'),
       rowCounts: [1],
     }),
     startMerge,
@@ -297,6 +299,7 @@ test('the process of a merge reports each form and leaves the one that is taken;
     forms: ['int4', 'int8'],
     bounds: { maxMeanKl: 0, minTop1: 1 },
     threads: 1,
+    kernels: chooseKernels('auto'),
     rowCounts: [1],
   };
   const reports: FormReport[] = [];

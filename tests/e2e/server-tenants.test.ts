@@ -1,5 +1,6 @@
 // Keys, tenants, quotas and usage in the whole product over a tiny model.
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { runCli } from '../../src/cli/program.js';
 import { adapterFiles } from '../helpers/adapter-fixtures.js';
@@ -29,12 +30,15 @@ function upload(url: string, key: string, name: string, adapter: string): Promis
   return ask(url, '/v1/adapters', key, { method: 'POST', body });
 }
 
-test('without a key no other machine is listened to, and the refusal says how to make one', async (t) => {
+test('without a key no other machine is listened to: refused before a model is looked for, with how to make a key', async (t) => {
   const dataDir = temporaryFolder(t);
+  const noModel = join(dataDir, 'no-model');
   await assert.rejects(
-    runServer(t, { host: '0.0.0.0', dataDir }),
+    runServer(t, { host: '0.0.0.0', dataDir, model: noModel }),
     /127\.0\.0\.1.*no API key.*`0\.0\.0\.0`.*keys create/,
   );
+  for (const host of ['127.0.0.2', '::1', 'localhost'])
+    await assert.rejects(runServer(t, { host, dataDir, model: noModel }), /no-model/);
   const { url, log } = await runServer(t, { dataDir });
   assert(log.some((line) => line.startsWith('warn no API key exists: listening on 127.0.0.1 only')));
   assert.equal((await ask(url, '/v1/models', null)).status, 200);

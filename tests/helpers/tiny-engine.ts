@@ -1,5 +1,6 @@
 // A small engine over any artifact.
 import { openEngine, type OpenEngine, type OpenEngineOptions } from '../../src/engine/open-engine.js';
+import { chooseKernels } from '../../src/runtime/native-kernels.js';
 import type { Artifact } from '../../src/model/artifact-reader.js';
 
 export function openTinyEngine(
@@ -11,6 +12,7 @@ export function openTinyEngine(
     manifest: artifact.manifest,
     embedding: artifact.readEmbeddingTable(),
     threads: 1,
+    kernels: chooseKernels('auto'),
     slots: 4,
     contextLength: 128,
     prefillChunk: 16,

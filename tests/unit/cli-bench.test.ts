@@ -30,7 +30,7 @@ import { readConfig } from '../../src/cli/read-config.js';
 import { GatewayError } from '../../src/errors.js';
 import { bytesSource } from '../../src/formats/byte-source.js';
 import { readSafetensorsHeader } from '../../src/formats/safetensors.js';
-import type { Architecture } from '../../src/model/architecture.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 import { fakeTerminal } from '../helpers/fake-terminal.js';
 
 test('percentiles lie linearly between the nearest ranks', () => {
@@ -135,8 +135,7 @@ test('a peer is NAME=URL', () => {
     );
 });
 
-const TINY: Architecture = {
-  family: 'llama',
+const TINY = smallArchitecture({
   hiddenSize: 8,
   numLayers: 1,
   numHeads: 2,
@@ -145,7 +144,7 @@ const TINY: Architecture = {
   intermediateSize: 12,
   vocabSize: 32,
   contextLength: 64,
-} as Architecture;
+});
 
 test('a random adapter is a PEFT folder over all seven projections', () => {
   const files = randomAdapter(TINY, 1);
@@ -447,7 +446,7 @@ test('the server under test gets the options that bench was given', () => {
   });
   assert.equal(
     serveFlags(config).join(' '),
-    '--model m --weights q4 --slots 4 --prefill-chunk 128 --data-dir /d --threads 2 --prefix-cache off --lora-path grouped',
+    '--model m --weights q4 --slots 4 --prefill-chunk 128 --data-dir /d --threads 2 --prefix-cache off --lora-path grouped --kernels auto',
   );
 });
 

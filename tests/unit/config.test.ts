@@ -58,6 +58,7 @@ test('the defaults', () => {
     runtimeLoraDir: null,
     prefixCache: true,
     loraPath: 'grouped',
+    kernels: 'auto',
     trainThreads: availableParallelism(),
     trainYield: true,
     trainMinShare: 10,

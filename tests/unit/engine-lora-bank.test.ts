@@ -7,31 +7,21 @@ import { loraLayout } from '../../src/adapters/lora-layout.js';
 import type { BottleneckAdapter, LoraAdapter } from '../../src/adapters/types.js';
 import { randomStream } from '../../src/engine/random.js';
 import { AssertionError } from '../../src/errors.js';
-import { projectionShape, type Architecture, type Projection } from '../../src/model/architecture.js';
+import { projectionShape, type Projection } from '../../src/model/architecture.js';
 import { GROUP_NAMES, GROUPS } from '../../src/model/projection-group.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 import { randomBottleneck } from '../helpers/random-bottleneck.js';
 import { randomLora } from '../helpers/random-lora.js';
 
-const ARCH: Architecture = {
-  family: 'llama',
+const ARCH = smallArchitecture({
   hiddenSize: 6,
-  numLayers: 2,
   numHeads: 2,
   numKvHeads: 1,
   headDim: 4,
   intermediateSize: 10,
   vocabSize: 16,
   contextLength: 32,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10_000,
-  ropeScaling: null,
-  tiedHead: true,
-  qkvBias: false,
-  outputBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindow: null,
-};
+});
 const MAX_SLOTS = 6;
 const SOME: readonly (readonly Projection[])[] = [
   ['q_proj', 'v_proj'],

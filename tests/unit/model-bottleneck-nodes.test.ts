@@ -56,7 +56,13 @@ async function compute(
   plain: boolean,
 ): Promise<{ form: BankForm; y: Float32Array }> {
   const runtime = new Runtime();
-  const feeds = new BankFeeds(runtime, 'bottleneck', bottleneckLayout(arch), rows.length, plain);
+  const feeds = new BankFeeds(
+    runtime,
+    'bottleneck',
+    bottleneckLayout(arch),
+    rows.length,
+    plain ? 'plain' : 'grouped',
+  );
   feeds.activate([...new Set(rows.filter((adapter) => adapter !== null))]);
   const { form, bank, own } = feeds.prepare(rows, NUM_TOKENS);
   const path = join(folder, `${form}.onnx`);

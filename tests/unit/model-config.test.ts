@@ -6,29 +6,11 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { Architecture } from '../../src/model/architecture.js';
 import { architectureFromConfig } from '../../src/model/config.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 
 const bases = join(import.meta.dirname, '..', 'fixtures', 'bases');
 
-const TINY: Architecture = {
-  family: 'llama',
-  hiddenSize: 64,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
-  headDim: 16,
-  intermediateSize: 128,
-  vocabSize: 320,
-  contextLength: 256,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10000,
-  ropeScaling: null,
-  tiedHead: true,
-  qkvBias: false,
-  outputBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindow: null,
-};
+const TINY = smallArchitecture();
 
 /** What each fixture has that TINY has not. */
 const FIXTURES: Readonly<Record<string, Partial<Architecture>>> = {

@@ -6,27 +6,14 @@ import { architectureFromGguf } from '../../src/model/gguf-config.js';
 import { architectureMetadata, ropeDivisors } from '../../src/model/gguf-metadata.js';
 import { llama3Scaling } from '../../src/model/llama3-scaling.js';
 import { ggufName, tensorList } from '../../src/model/tensor-list.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 
-const LLAMA: Architecture = {
-  family: 'llama',
-  hiddenSize: 64,
-  numLayers: 2,
-  numHeads: 4,
-  numKvHeads: 2,
+const LLAMA = smallArchitecture({
   headDim: 32,
   intermediateSize: 96,
-  vocabSize: 320,
   contextLength: 4096,
   rmsNormEps: 2 ** -17,
-  ropeTheta: 10_000,
-  ropeScaling: null,
-  tiedHead: true,
-  qkvBias: false,
-  outputBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindow: null,
-};
+});
 const LLAMA3: RopeScaling = {
   type: 'llama3',
   factor: 8,

@@ -5,28 +5,20 @@ import { describe, it } from 'node:test';
 import type { Architecture, RopeScaling } from '../../src/model/architecture.js';
 import { ropeFrequencies, ropeTables } from '../../src/model/rope.js';
 import { chosenScaling, parseRopeChoice, withScaling } from '../../src/model/rope-choice.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 
 function arch(headDim: number, ropeTheta: number, ropeScaling: RopeScaling | null): Architecture {
-  return {
-    family: 'llama',
+  return smallArchitecture({
     hiddenSize: 4 * headDim,
     numLayers: 1,
-    numHeads: 4,
     numKvHeads: 4,
     headDim,
     intermediateSize: 8,
     vocabSize: 8,
     contextLength: 64,
-    rmsNormEps: 1e-5,
     ropeTheta,
     ropeScaling,
-    tiedHead: true,
-    qkvBias: false,
-    outputBias: false,
-    mlpBias: false,
-    qkNorm: false,
-    slidingWindow: null,
-  };
+  });
 }
 
 function assertClose(actual: Iterable<number>, expected: readonly number[], tolerance = 1e-12): void {

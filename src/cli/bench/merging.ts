@@ -22,6 +22,8 @@ export interface MergingOptions {
   readonly artifactFolder: string;
   readonly adapter: LoraAdapter;
   readonly threads: number;
+  /** As the server's: OpenEngineOptions.kernels. */
+  readonly kernels: string | null;
   /** Most rows of a step. */
   readonly slots: number;
   readonly signal: AbortSignal;
@@ -91,7 +93,7 @@ export function mergingMarkdown({ forms, beside }: MergingResult): string {
 }
 
 function orderOf(options: MergingOptions, folder: string): MergeOrder {
-  const { model, adapter, artifactFolder, threads, slots } = options;
+  const { model, adapter, artifactFolder, threads, kernels, slots } = options;
   return {
     artifactFolder,
     architecture: model.base.architecture,
@@ -104,6 +106,7 @@ function orderOf(options: MergingOptions, folder: string): MergeOrder {
     forms: MERGED_FORMS,
     bounds: { maxMeanKl: Infinity, minTop1: 0 },
     threads,
+    kernels,
     rowCounts: ROW_COUNTS.filter((rows) => rows <= slots),
   };
 }

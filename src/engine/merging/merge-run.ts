@@ -36,6 +36,8 @@ export interface MergeOrder {
   readonly forms: readonly MergedForm[];
   readonly bounds: DriftBounds;
   readonly threads: number;
+  /** As the server's: OpenEngineOptions.kernels. */
+  readonly kernels: string | null;
   /** Rows of the steps that are timed. */
   readonly rowCounts: readonly number[];
 }
@@ -46,7 +48,7 @@ export async function runMerge(
   report: (report: FormReport) => void,
   now: () => number,
 ): Promise<MergedForm | null> {
-  const runtime = new Runtime();
+  const runtime = new Runtime(order.kernels);
   const artifact = openArtifact(order.artifactFolder);
   const { architecture: arch } = order;
   const base = { ...artifact, manifest: { ...artifact.manifest, architecture: arch } };

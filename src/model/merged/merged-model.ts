@@ -99,6 +99,7 @@ function foldedWeights({ base, model, layers }: MergeMaterial): GraphWeights {
   const names = new Set(constants.map(({ name }) => name));
   return {
     packs: (name) => weights.packs(name),
+    native: weights.native,
     hasVector: (name) => names.has(name) || weights.hasVector(name),
     declare(graph) {
       weights.declare(graph);

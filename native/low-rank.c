@@ -1,0 +1,143 @@
+// y + x A B for rows with different adapters: each row meets its own adapter's matrices and no other's, and the order of its sums does
+// not depend on its neighbours.
+
+#include "kernels.h"
+#include "simd.h"
+#include <stdlib.h>
+
+enum { TILE = 4, COLUMN_VECS = 4, COLUMNS = COLUMN_VECS * LANES };
+
+typedef struct {
+  size_t start, rows, adapter; // neighbouring rows with the same adapter, at most TILE
+} Span;
+
+typedef struct {
+  const LowRankUpdate *u;
+  Span *spans;
+  size_t num_spans, width, down_chunks, up_chunks;
+  float *down; // [M, width]: x A
+} Run;
+
+/** Columns [column, column + LANES) of x A for a span; even and odd inputs are summed apart, so that additions need not wait for each other. */
+INLINE void down_columns(const Run *run, Span span, size_t column, int rows) {
+  const LowRankUpdate *u = run->u;
+  const size_t K = u->K, width = run->width;
+  const float *a = u->a + span.adapter * K * width + column;
+  const float *x = u->x + span.start * K;
+  vec sums[TILE][2];
+  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = splat(0);
+  size_t k = 0;
+  for (; k + 2 <= K; k += 2) {
+    const vec even = load(a + k * width), odd = load(a + (k + 1) * width);
+    for (int r = 0; r < rows; r++) {
+      sums[r][0] = fma_(splat(x[r * K + k]), even, sums[r][0]);
+      sums[r][1] = fma_(splat(x[r * K + k + 1]), odd, sums[r][1]);
+    }
+  }
+  for (int r = 0; r < rows && k < K; r++) sums[r][0] = fma_(splat(x[r * K + k]), load(a + k * width), sums[r][0]);
+  for (int r = 0; r < rows; r++) store(run->down + (span.start + r) * width + column, sums[r][0] + sums[r][1]);
+}
+
+/** The same for columns that fill no vector, in the same order of additions. */
+static void down_rest(const Run *run, Span span, size_t column) {
+  const size_t K = run->u->K, width = run->width;
+  const float *a = run->u->a + span.adapter * K * width;
+  for (size_t r = span.start; r < span.start + span.rows; r++)
+    for (size_t j = column; j < width; j++) {
+      float sums[2] = {0, 0};
+      for (size_t k = 0; k < K; k++) sums[k % 2] = __builtin_fmaf(run->u->x[r * K + k], a[k * width + j], sums[k % 2]);
+      run->down[r * width + j] = sums[0] + sums[1];
+    }
+}
+
+static void down_task(void *data, size_t task) {
+  const Run *run = data;
+  const Span span = run->spans[task / run->down_chunks];
+  const size_t column = task % run->down_chunks * LANES;
+  if (column + LANES > run->width) down_rest(run, span, column);
+  else if (span.rows == 1) down_columns(run, span, column, 1);
+  else if (span.rows == 2) down_columns(run, span, column, 2);
+  else if (span.rows == 3) down_columns(run, span, column, 3);
+  else down_columns(run, span, column, TILE);
+}
+
+/** Adds the product with B to `vecs` vectors of columns of one projection. */
+INLINE void up_columns(const Run *run, Span span, size_t projection, size_t column, int rows, int vecs) {
+  const LowRankUpdate *u = run->u;
+  const size_t rank = u->rank, N = u->outputs[projection];
+  const float *b = u->b[projection] + span.adapter * rank * N + column;
+  const float *down = run->down + span.start * run->width + projection * rank;
+  vec sums[TILE][COLUMN_VECS];
+  for (int r = 0; r < rows; r++)
+    for (int j = 0; j < vecs; j++) sums[r][j] = splat(0);
+  for (size_t k = 0; k < rank; k++)
+    for (int r = 0; r < rows; r++) {
+      const vec value = splat(down[r * run->width + k]);
+      for (int j = 0; j < vecs; j++) sums[r][j] = fma_(value, load(b + k * N + j * LANES), sums[r][j]);
+    }
+  size_t offset = column;
+  for (size_t p = 0; p < projection; p++) offset += u->outputs[p];
+  for (int r = 0; r < rows; r++)
+    for (int j = 0; j < vecs; j++) {
+      const size_t at = (span.start + r) * u->N + offset + j * LANES;
+      store(u->out + at, load(u->y + at) + sums[r][j]);
+    }
+}
+
+static void up_rest(const Run *run, Span span, size_t projection, size_t column) {
+  const LowRankUpdate *u = run->u;
+  const size_t rank = u->rank, N = u->outputs[projection];
+  size_t offset = 0;
+  for (size_t p = 0; p < projection; p++) offset += u->outputs[p];
+  for (size_t r = span.start; r < span.start + span.rows; r++)
+    for (size_t n = column; n < N; n++) {
+      float sum = 0;
+      for (size_t k = 0; k < rank; k++)
+        sum = __builtin_fmaf(run->down[r * run->width + projection * rank + k], u->b[projection][(span.adapter * rank + k) * N + n], sum);
+      u->out[r * u->N + offset + n] = u->y[r * u->N + offset + n] + sum;
+    }
+}
+
+INLINE void up_rows(const Run *run, Span span, size_t projection, size_t column, int vecs) {
+  if (span.rows == 1) up_columns(run, span, projection, column, 1, vecs);
+  else if (span.rows == 2) up_columns(run, span, projection, column, 2, vecs);
+  else if (span.rows == 3) up_columns(run, span, projection, column, 3, vecs);
+  else up_columns(run, span, projection, column, TILE, vecs);
+}
+
+static void up_task(void *data, size_t task) {
+  const Run *run = data;
+  const Span span = run->spans[task / run->up_chunks];
+  size_t chunk = task % run->up_chunks, projection = 0;
+  for (size_t chunks; chunk >= (chunks = (run->u->outputs[projection] + COLUMNS - 1) / COLUMNS); projection++) chunk -= chunks;
+  const size_t N = run->u->outputs[projection], end = (chunk + 1) * COLUMNS < N ? (chunk + 1) * COLUMNS : N;
+  size_t column = chunk * COLUMNS;
+  if (column + COLUMNS <= end) up_rows(run, span, projection, column, COLUMN_VECS), column += COLUMNS;
+  for (; column + LANES <= end; column += LANES) up_rows(run, span, projection, column, 1);
+  if (column < end) up_rest(run, span, projection, column);
+}
+
+/** Rows with an adapter, in spans. Rows without one keep y. */
+static size_t find_spans(const LowRankUpdate *u, Span *spans) {
+  size_t count = 0;
+  for (size_t m = 0; m < u->B * u->S; m++) {
+    const int32_t adapter = u->adapters[m / u->S];
+    Span *last = count > 0 ? &spans[count - 1] : NULL;
+    if (adapter < 0) memcpy(u->out + m * u->N, u->y + m * u->N, u->N * sizeof(float));
+    else if (last && last->adapter == (size_t)adapter && last->start + last->rows == m && last->rows < TILE) last->rows++;
+    else spans[count++] = (Span){m, 1, adapter};
+  }
+  return count;
+}
+
+void low_rank_update(const LowRankUpdate *u, ParallelFor *parallel, void *pool) {
+  const size_t M = u->B * u->S, width = u->rank * u->projections;
+  uint8_t *memory = malloc(M * sizeof(Span) + M * width * sizeof(float));
+  Run run = {.u = u, .spans = (Span *)memory, .width = width, .down = (float *)(memory + M * sizeof(Span))};
+  run.num_spans = find_spans(u, run.spans);
+  run.down_chunks = (width + LANES - 1) / LANES;
+  for (size_t p = 0; p < u->projections; p++) run.up_chunks += (u->outputs[p] + COLUMNS - 1) / COLUMNS;
+  parallel(pool, down_task, run.num_spans * run.down_chunks, &run);
+  parallel(pool, up_task, run.num_spans * run.up_chunks, &run);
+  free(memory);
+}

@@ -1,0 +1,103 @@
+// Options of `serve` for its adapters: the memory and versions they have, merging, uploads, and how they are computed.
+import { KERNEL_CHOICES } from '../../runtime/native-kernels.js';
+import type { Option } from './option.js';
+
+export const SERVE_ADAPTERS = {
+  adapterCacheMb: {
+    kind: 'integer',
+    min: 1,
+    max: 1_048_576,
+    fallback: 1_024,
+    help: 'memory for loaded adapters, in MB; the least recently used go first, never one in use',
+    commands: ['serve'],
+  },
+  merge: {
+    kind: 'switch',
+    fallback: true,
+    help: 'while idle, merge the adapter that is asked for most into weights of its own; used only where checked and faster',
+    commands: ['serve'],
+  },
+  mergeIdleSeconds: {
+    kind: 'integer',
+    min: 1,
+    max: 86_400,
+    fallback: 60,
+    help: 'seconds without a request before a merge begins; a request stops it',
+    commands: ['serve'],
+  },
+  mergeMaxKl: {
+    kind: 'integer',
+    min: 0,
+    max: 1_000,
+    fallback: 10,
+    help: 'largest drift of merged weights: mean KL divergence from the unmerged path on probe prompts, in thousandths of a nat',
+    commands: ['serve'],
+  },
+  mergeMinTop1: {
+    kind: 'integer',
+    min: 0,
+    max: 100,
+    fallback: 99,
+    help: 'least agreement of merged weights on the most likely token, in percent of the probe positions that are clear of noise',
+    commands: ['serve'],
+  },
+  mergeFreeMb: {
+    kind: 'integer',
+    min: 0,
+    max: 1_048_576,
+    fallback: 512,
+    help: 'memory that must be free, in MB; with less, nothing is merged and merged weights are dropped',
+    commands: ['serve'],
+  },
+  adapterVersions: {
+    kind: 'integer',
+    min: 1,
+    max: 1_000,
+    fallback: 5,
+    help: 'versions of an adapter that are kept, the current one counted; those that an alias names are kept beyond it',
+    commands: ['serve'],
+  },
+  maxUploadMb: {
+    kind: 'integer',
+    min: 1,
+    max: 65_536,
+    fallback: 512,
+    help: 'largest upload of an adapter or of a file of examples, in MB',
+    commands: ['serve'],
+  },
+  allowRuntimeLora: {
+    kind: 'switch',
+    fallback: false,
+    bare: true,
+    help: 'serve /v1/load_lora_adapter and /v1/unload_lora_adapter; needs runtime-lora-dir',
+    commands: ['serve'],
+  },
+  runtimeLoraDir: {
+    kind: 'path',
+    placeholder: 'FOLDER',
+    fallback: null,
+    help: 'the only folder from which /v1/load_lora_adapter may load; needs allow-runtime-lora',
+    fallbackWords: 'none',
+    commands: ['serve'],
+  },
+  prefixCache: {
+    kind: 'switch',
+    fallback: true,
+    help: 'keep the keys and values of earlier prompts and reuse them for prompts that begin alike',
+    commands: ['serve', 'bench'],
+  },
+  loraPath: {
+    kind: 'choice',
+    choices: ['grouped', 'plain'],
+    fallback: 'grouped',
+    help: 'how adapters are computed: the optimised form, or the plain one that it is checked against',
+    commands: ['serve', 'bench'],
+  },
+  kernels: {
+    kind: 'choice',
+    choices: KERNEL_CHOICES,
+    fallback: 'auto',
+    help: 'what multiplies: `native` is native/, compiled at set-up where there is a C compiler; `onnxruntime` its own operators; `auto` the first where it can be had',
+    commands: ['serve', 'bench'],
+  },
+} as const satisfies Record<string, Option>;
