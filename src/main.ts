@@ -109,6 +109,7 @@ function openConfiguredEngine(artifact: Artifact, config: Config): Promise<OpenE
     prefixCacheBytes: config.prefixCache ? PREFIX_CACHE_BYTES : 0,
     plainLora: config.loraPath === 'plain',
     batchPrompts: true,
+    promptLookup: config.promptLookup,
   });
 }
 

@@ -5,6 +5,7 @@ import type { Manifest } from '../model/artifact.js';
 import { CompiledModel } from '../model/compiled-model.js';
 import { ropeTables } from '../model/rope.js';
 import { Runtime } from '../runtime/runtime.js';
+import { tokensRunTogetherExactly } from './exactness.js';
 import { KvCache } from './kv-cache.js';
 import { createMergedSlot, type MergedSlot } from './merging/merged-slot.js';
 import { ModelRunner, type Embedding } from './model-runner.js';
@@ -27,6 +28,8 @@ export interface OpenEngineOptions {
   readonly plainLora: boolean;
   /** Short prompts that wait together run side by side. */
   readonly batchPrompts: boolean;
+  /** Guess a lone sequence's next tokens from its text; has effect where that changes no answer. */
+  readonly promptLookup: boolean;
 }
 
 export interface OpenEngine {
@@ -63,6 +66,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     rope,
     plainLora,
   });
+  const promptLookup = options.promptLookup && (await tokensRunTogetherExactly(runner));
   const engine = new ServingEngine({
     arch,
     runner,
@@ -76,6 +80,7 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     contextLength,
     eosTokenIds: manifest.eosTokenIds,
     maxWaiting: options.maxWaiting,
+    promptLookup,
     drawSeed: () => Math.floor(Math.random() * Number.MAX_SAFE_INTEGER),
   });
   const mergedSlot = createMergedSlot(runtime, options.threads, (merged) => engine.useMerged(merged));

@@ -1,6 +1,7 @@
 // One request in the engine: its tokens, how far its K/V has come, and the stream of events to its caller.
 
 import type { ServingAdapter } from '../adapters/types.js';
+import { DraftSize } from './prompt-lookup.js';
 import { randomStream } from './random.js';
 import { adjustLogits, sampleToken, tokenLogprob, type TokenCounts } from './sampler.js';
 import type { FinishReason, GenerationEvent, GenerationRequest, TokenLogprob } from './types.js';
@@ -22,6 +23,7 @@ export class Sequence {
   rounding = '';
   /** Counts the sequences that got a slot before this one. */
   admission = 0;
+  readonly draftSize = new DraftSize();
   readonly #coin: () => number;
   readonly #eosTokenIds: readonly number[];
   readonly #generated = new Map<number, number>();

@@ -10,6 +10,7 @@ import { SCRATCH_ROW, type KvCache } from './kv-cache.js';
 import { roundingOf, type MergedWeights } from './merging/merged-weights.js';
 import type { ModelRunner } from './model-runner.js';
 import { BLOCK_TOKENS, type PrefixCache } from './prefix-cache.js';
+import { draftFrom } from './prompt-lookup.js';
 import { checkRequest } from './request-check.js';
 import { tokenLogprob } from './sampler.js';
 import { nextRun, type Run, type SchedulerLimits } from './scheduler.js';
@@ -29,6 +30,8 @@ export interface EngineOptions {
   /** Requests that may wait for a slot. */
   readonly maxWaiting: number;
   readonly drawSeed: () => number;
+  /** A lone sequence's next tokens are guessed (prompt-lookup.ts) and checked in one run. Only where runs of several tokens are exact. */
+  readonly promptLookup: boolean;
 }
 
 const RETRY_AFTER_S = 1;
@@ -46,6 +49,8 @@ export class ServingEngine implements Engine {
   readonly #tasks: (() => Promise<void>)[] = [];
   #lastWasPrefill = false;
   #numSteps = 0;
+  #numDraftTokens = 0;
+  #numAcceptedTokens = 0;
   #wake: (() => void) | null = null;
   #disposed = false;
   readonly #stopped: Promise<void>;
@@ -91,6 +96,8 @@ export class ServingEngine implements Engine {
       prefixCacheQueriedTokens: prefixCache.queriedTokens,
       prefixCacheHitTokens: prefixCache.hitTokens,
       numSteps: this.#numSteps,
+      numDraftTokens: this.#numDraftTokens,
+      numAcceptedTokens: this.#numAcceptedTokens,
       activeAdapters: runner.activeAdapters,
       waitingAdapters: [
         ...new Set(this.#queue.items.flatMap(({ adapter }) => (adapter ? [adapter.hash] : []))),
@@ -158,13 +165,45 @@ export class ServingEngine implements Engine {
     this.#numSteps++;
     try {
       this.#options.runner.activate(this.#slots.all.map(({ adapter }) => adapter));
-      if (run.kind === 'decode') await this.#decode(this.#slots.decoding);
+      if (run.kind === 'decode') await this.#decodeNext(this.#slots.decoding);
       else if (run.kind === 'chunk') await this.#chunk(run.sequence, run.start, run.end);
       else await this.#prompts(run.sequences);
     } catch (cause) {
       const error = new GatewayError('engine_failed', 'The model run failed; see the log.', { cause });
       for (const sequence of this.#slots.all) sequence.fail(error);
     }
+  }
+
+  async #decodeNext(sequences: readonly Sequence[]): Promise<void> {
+    const draft = sequences.length === 1 ? this.#draft(sequences[0]!) : [];
+    if (draft.length > 0) await this.#check(sequences[0]!, draft);
+    else await this.#decode(sequences);
+  }
+
+  /** The computation of bottlenecks depends on the number of rows in its last bits. */
+  #draft({ tokens, adapter, draftSize, request, numGenerated }: Sequence): readonly number[] {
+    if (!this.#options.promptLookup || adapter?.kind === 'bottleneck') return [];
+    // The last token that may come needs no guess: it is what the run of the one before it gives.
+    const size = Math.min(draftSize.next(), request.sampling.maxTokens - numGenerated - 1);
+    return size > 0 ? draftFrom(tokens, size) : [];
+  }
+
+  /** Runs the last token and a draft together, and takes tokens as long as the draft has them. */
+  async #check(sequence: Sequence, draft: readonly number[]): Promise<void> {
+    const { tokens, length, adapter } = sequence;
+    const slot = this.#slots.slotOf(sequence);
+    const logits = await this.#options.runner.chunk(slot, [tokens.at(-1)!, ...draft], length, adapter, 'all');
+    this.#noteRounding([sequence]);
+    let numAccepted = -1;
+    do {
+      numAccepted++;
+      sequence.numComputed++;
+      this.#queue.charge(sequence, OUTPUT_TOKEN_WEIGHT);
+      if (!sequence.finished) sequence.advance(this.#row(logits, numAccepted));
+    } while (!sequence.finished && tokens.at(-1) === draft[numAccepted]);
+    sequence.draftSize.note(numAccepted, draft.length);
+    this.#numDraftTokens += draft.length;
+    this.#numAcceptedTokens += numAccepted;
   }
 
   async #decode(sequences: readonly Sequence[]): Promise<void> {

@@ -76,6 +76,9 @@ export interface EngineStats {
   readonly prefixCacheQueriedTokens: number;
   readonly prefixCacheHitTokens: number;
   readonly numSteps: number;
+  /** Tokens that were guessed, and how many of them were right. */
+  readonly numDraftTokens: number;
+  readonly numAcceptedTokens: number;
   /** Hashes of the adapters in the bank. */
   readonly activeAdapters: readonly string[];
   /** Hashes of adapters that queued requests wait with. */

@@ -23,6 +23,18 @@ export function registerEngineGauges(deps: Deps): void {
     'Prompt tokens found in the prefix cache',
     (stats) => stats.prefixCacheHitTokens,
   );
+  counter(
+    deps,
+    'vllm:spec_decode_num_draft_tokens_total',
+    'Tokens that were guessed from the text before',
+    (stats) => stats.numDraftTokens,
+  );
+  counter(
+    deps,
+    'vllm:spec_decode_num_accepted_tokens_total',
+    'Guessed tokens that were right',
+    (stats) => stats.numAcceptedTokens,
+  );
   registerLoraInfo(deps);
   registerResidency(deps);
 }

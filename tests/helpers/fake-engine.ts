@@ -68,6 +68,8 @@ export class FakeEngine implements Engine {
       prefixCacheQueriedTokens: 100,
       prefixCacheHitTokens: 40,
       numSteps: 0,
+      numDraftTokens: 10,
+      numAcceptedTokens: 4,
       activeAdapters: [],
       waitingAdapters: [],
       ...this.#options.stats,

@@ -20,6 +20,7 @@ export function openTinyEngine(
     prefixCacheBytes: 0,
     plainLora: false,
     batchPrompts: true,
+    promptLookup: true,
     ...options,
   });
 }

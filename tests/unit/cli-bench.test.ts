@@ -446,7 +446,7 @@ test('the server under test gets the options that bench was given', () => {
   });
   assert.equal(
     serveFlags(config).join(' '),
-    '--model m --weights q4 --slots 4 --prefill-chunk 128 --data-dir /d --threads 2 --prefix-cache off --lora-path grouped --kernels auto',
+    '--model m --weights q4 --slots 4 --prefill-chunk 128 --data-dir /d --threads 2 --prefix-cache off --prompt-lookup on --lora-path grouped --kernels auto',
   );
 });
 

@@ -59,6 +59,7 @@ test('the defaults', () => {
     prefixCache: true,
     loraPath: 'grouped',
     kernels: 'auto',
+    promptLookup: true,
     trainThreads: availableParallelism(),
     trainYield: true,
     trainMinShare: 10,

@@ -86,6 +86,12 @@ export const SERVE_ADAPTERS = {
     help: 'keep the keys and values of earlier prompts and reuse them for prompts that begin alike',
     commands: ['serve', 'bench'],
   },
+  promptLookup: {
+    kind: 'switch',
+    fallback: true,
+    help: 'while one request runs alone, guess its next tokens from its own text and check several in one run; the answers stay the same to the bit, so it is done only with native kernels',
+    commands: ['serve', 'bench'],
+  },
   loraPath: {
     kind: 'choice',
     choices: ['grouped', 'plain'],
