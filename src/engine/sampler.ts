@@ -4,6 +4,7 @@
 // transformers has min_p after top_p, which keeps more where both are set.
 
 import type { SamplingParams, TokenLogprob } from './types.js';
+import { orderByWeight } from './weight-order.js';
 
 /** How often each token was generated, and which the prompt holds: what penalties look at. */
 export interface TokenCounts {
@@ -39,12 +40,12 @@ export function sampleToken(logits: Float32Array, params: SamplingParams, coin: 
   const { weights, total } = weigh(logits, temperature, minP);
   if (topK === 0 && topP >= 1) return drawByIndex(weights, coin() * total);
   const candidates = topCandidates(weights, total, topK, topP);
-  let target = coin() * mass(candidates);
-  for (const { token, weight } of candidates) {
-    target -= weight;
-    if (target < 0) return token;
+  let target = coin() * mass(candidates, weights);
+  for (let i = 0; i < candidates.length; i++) {
+    target -= weights[candidates[i]!]!;
+    if (target < 0) return candidates[i]!;
   }
-  return candidates.at(-1)!.token;
+  return candidates.at(-1)!;
 }
 
 /** Log-probability of `token` under softmax(logits) and those of the `numTop` most likely tokens. */
@@ -105,60 +106,46 @@ function drawByIndex(weights: Float64Array, target: number): number {
   return last;
 }
 
-interface Candidate {
-  readonly token: number;
-  /** As weigh() gives it. */
-  readonly weight: number;
-}
-
 /** The tokens that top_k and top_p keep, in an order that depends on the weights alone. */
-function topCandidates(
-  weights: Float64Array,
-  total: number,
-  topK: number,
-  topP: number,
-): readonly Candidate[] {
+function topCandidates(weights: Float64Array, total: number, topK: number, topP: number): Int32Array {
   const sorted = sortedCandidates(weights, total, topK, topP);
-  const kept = topK > 0 ? sorted.slice(0, topK) : sorted;
-  return topP < 1 ? nucleus(kept, topP * (topK > 0 ? mass(kept) : total)) : kept;
+  const kept = topK > 0 ? sorted.subarray(0, topK) : sorted;
+  return topP < 1 ? nucleus(kept, weights, topP * (topK > 0 ? mass(kept, weights) : total)) : kept;
 }
 
 /**
- * Candidates sorted by weight: enough of them that what follows cannot tell the difference.
+ * Tokens sorted by weight: enough of them that what follows cannot tell the difference.
  * The cut starts high and is lowered until the kept mass covers top_p and the count covers top_k.
  */
-function sortedCandidates(
-  weights: Float64Array,
-  total: number,
-  topK: number,
-  topP: number,
-): readonly Candidate[] {
-  const byWeight = (a: Candidate, b: Candidate): number => b.weight - a.weight || a.token - b.token;
+function sortedCandidates(weights: Float64Array, total: number, topK: number, topP: number): Int32Array {
   for (let cut = 1e-3; ; cut = cut < 1e-12 ? 0 : cut * 1e-3) {
     const kept = candidatesAbove(weights, cut);
-    const isEnough = topK > 0 ? kept.length >= topK : mass(kept) >= topP * total;
-    if (cut === 0 || isEnough) return kept.toSorted(byWeight);
+    const isEnough = topK > 0 ? kept.length >= topK : mass(kept, weights) >= topP * total;
+    if (cut === 0 || isEnough) return orderByWeight(kept, weights);
   }
 }
 
-function mass(candidates: readonly Candidate[]): number {
-  return candidates.reduce((sum, { weight }) => sum + weight, 0);
-}
-
-function candidatesAbove(weights: Float64Array, cut: number): readonly Candidate[] {
-  const kept: Candidate[] = [];
-  for (let token = 0; token < weights.length; token++) {
-    const weight = weights[token]!;
-    if (weight > cut || (cut === 0 && weight > 0)) kept.push({ token, weight });
-  }
-  return kept;
-}
-
-/** The shortest head of the sorted candidates whose mass reaches `target`. */
-function nucleus(sorted: readonly Candidate[], target: number): readonly Candidate[] {
+function mass(tokens: Int32Array, weights: Float64Array): number {
   let sum = 0;
-  const last = sorted.findIndex(({ weight }) => (sum += weight) >= target);
-  return last === -1 ? sorted : sorted.slice(0, last + 1);
+  for (let i = 0; i < tokens.length; i++) sum += weights[tokens[i]!]!;
+  return sum;
+}
+
+function candidatesAbove(weights: Float64Array, cut: number): Int32Array {
+  const kept = new Int32Array(weights.length);
+  let count = 0;
+  for (let token = 0; token < weights.length; token++) if (weights[token]! > cut) kept[count++] = token;
+  return kept.subarray(0, count);
+}
+
+/** The shortest head of the sorted tokens whose mass reaches `target`. */
+function nucleus(sorted: Int32Array, weights: Float64Array, target: number): Int32Array {
+  let sum = 0;
+  for (let i = 0; i < sorted.length; i++) {
+    sum += weights[sorted[i]!]!;
+    if (sum >= target) return sorted.subarray(0, i + 1);
+  }
+  return sorted;
 }
 
 /** Indices of the `count` largest values, largest first. */
