@@ -17,6 +17,8 @@ export interface EncodeOptions {
   readonly restore?: (text: string) => Steps<string>;
 }
 
+/** What a piece or an added token costs beside its characters, in characters. */
+const WORK_PER_UNIT = 4;
 const MAX_KEPT_CHARACTERS = 64;
 const MAX_KEPT_PIECES = 1 << 14;
 
@@ -55,7 +57,7 @@ export class BpeEncoder {
     for (const unit of this.#units(text, options)) {
       if (typeof unit === 'number') add(unit);
       else if (unit !== undefined) for (const id of yield* this.#encodePiece(unit)) add(id);
-      if (unit === undefined || isDue(typeof unit === 'number' ? 1 : unit.length)) yield;
+      if (unit === undefined || isDue(WORK_PER_UNIT + (typeof unit === 'number' ? 0 : unit.length))) yield;
     }
     return ids;
   }

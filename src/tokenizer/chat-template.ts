@@ -8,7 +8,7 @@ import { strftime } from './clock-text.js';
 import { JinjaInterpreter, type Node } from './jinja-interpreter.js';
 import { type SpecialLiterals } from './protected-text.js';
 import { runSteps, type Steps } from './steps.js';
-import { newScope } from './template-values.js';
+import { newScope, wrappedList } from './template-values.js';
 import { fieldsOf } from './tokenizer-files.js';
 import { type ChatMessage } from './types.js';
 
@@ -68,12 +68,9 @@ export class ChatTemplate {
     const marks = yield* specials.protect(this.#source, [messages, options.variables]);
     try {
       const scope = newScope();
-      const variables = this.#variables(
-        yield* marks.markAll(messages),
-        options.addGenerationPrompt,
-        yield* marks.markAll(options.variables),
-      );
-      for (const [name, value] of variables) scope.set(name, value);
+      const given = yield* marks.markAll(options.variables);
+      for (const [name, value] of this.#variables(options.addGenerationPrompt, given)) scope.set(name, value);
+      scope.setVariable('messages', yield* wrappedList(yield* marks.markAll(messages)));
       const interpreter = new JinjaInterpreter(scope, marks);
       const text = String((yield* interpreter.renderSteps(this.#program, scope)).value);
       return { text, restore: (part) => marks.restore(part) };
@@ -82,11 +79,7 @@ export class ChatTemplate {
     }
   }
 
-  #variables(
-    messages: unknown,
-    addGenerationPrompt: boolean,
-    variables: unknown,
-  ): ReadonlyMap<string, unknown> {
+  #variables(addGenerationPrompt: boolean, variables: unknown): ReadonlyMap<string, unknown> {
     return new Map(
       Object.entries({
         true: true,
@@ -104,7 +97,6 @@ export class ChatTemplate {
         tools: null,
         documents: null,
         ...fieldsOf(variables),
-        messages,
         add_generation_prompt: addGenerationPrompt,
       }),
     );

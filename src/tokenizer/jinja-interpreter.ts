@@ -16,6 +16,7 @@ import {
   repr,
   type Scope,
   type TemplateValue,
+  WORK_PER_ITEM,
   wrapped,
 } from './template-values.js';
 
@@ -26,7 +27,7 @@ export interface Node {
   readonly value?: unknown;
   readonly operator?: { readonly value: string };
   readonly computed?: boolean;
-  readonly argument?: Node;
+  readonly argument?: Node | undefined;
   readonly left?: Node;
   readonly right?: Node;
   readonly object?: Node;
@@ -64,9 +65,6 @@ const LIST_FILTERS = new Set(['list', 'join', 'sort', 'items', 'unique', 'revers
 const LAZY_FILTERS = new Set(['selectattr', 'rejectattr', 'select', 'reject', 'map']);
 /** Filters that print what they are given before they work on it. */
 const TEXT_FILTERS = new Set(['trim', 'upper', 'lower', 'title', 'capitalize', 'replace', 'indent']);
-
-/** What an item of a loop costs beside the characters that it prints, in characters. */
-const WORK_PER_ITEM = 1 << 10;
 
 const Engine: new (scope: Scope) => OpenInterpreter = Interpreter;
 
@@ -125,8 +123,8 @@ export class JinjaInterpreter extends Engine {
   *#statementSteps(node: Node, scope: Scope): Steps<TemplateValue> {
     if (node.type === 'For') return yield* this.#forSteps(node, scope);
     if (node.type !== 'If') return this.evaluate(node, scope);
-    const { value: isTrue } = this.evaluate(node.test, scope).__bool__();
-    return yield* this.#blockSteps((isTrue === true ? node.body : node.alternate) ?? [], scope);
+    const branch = this.#isTrue(node.test, scope) ? node.body : node.alternate;
+    return yield* this.#blockSteps(branch ?? [], scope);
   }
 
   *#forSteps(node: Node, scope: Scope): Steps<TemplateValue> {
@@ -207,12 +205,17 @@ export class JinjaInterpreter extends Engine {
     const source = condition === undefined ? node.iterable : node.iterable?.lhs;
     const items = iterated(this.evaluate(source, scope));
     if (condition === undefined) return items;
-    const negated: Node = { type: 'UnaryExpression', operator: { value: 'not' }, argument: condition };
     return items.filter((item) => {
       const trial = newScope(scope);
       assign(node.loopvar, item, trial);
-      return this.evaluate(negated, trial).value === false;
+      return this.#isTrue(condition, trial);
     });
+  }
+
+  /** As the engine's own `not` sees it. */
+  #isTrue(condition: Node | undefined, scope: Scope): boolean {
+    const negated: Node = { type: 'UnaryExpression', operator: { value: 'not' }, argument: condition };
+    return this.evaluate(negated, scope).value === false;
   }
 
   /** `text` as it would stand in `other`: marked where that one is. */

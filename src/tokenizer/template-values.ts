@@ -2,13 +2,15 @@
 
 import { Environment } from '@huggingface/jinja';
 import { reprString } from './python-text.js';
+import { countWork, type Steps, TEXT_PER_STEP } from './steps.js';
+
+/** What an item of a list costs in a template beside its characters, in characters. */
+export const WORK_PER_ITEM = 1 << 10;
 
 /** A value as the engine holds it: ArrayValue holds an array of values, ObjectValue a Map of them, StringValue a string ... */
 export interface TemplateValue {
   readonly type: string;
   readonly value: unknown;
-  /** Python's bool(), as a value. */
-  __bool__(): TemplateValue;
   toString(): string;
 }
 
@@ -26,6 +28,18 @@ export function newScope(parent?: Scope): Scope {
 /** A JavaScript value as the engine's. */
 export function wrapped(value: unknown): TemplateValue {
   return newScope().set('value', value);
+}
+
+/** A list as the engine's, which costs some ten microseconds an item. */
+export function* wrappedList(items: unknown): Steps<TemplateValue> {
+  const isDue = countWork(TEXT_PER_STEP);
+  const list = wrapped([]);
+  if (Array.isArray(items) && Array.isArray(list.value))
+    for (const item of items) {
+      list.value.push(wrapped(item));
+      if (isDue(WORK_PER_ITEM)) yield;
+    }
+  return list;
 }
 
 /** str() of Python; nothing for an undefined value. */

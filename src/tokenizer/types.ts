@@ -54,7 +54,7 @@ export interface TextTokenizer {
    * Throws GatewayError invalid_value where the template refuses the messages, unsupported_parameter where there is none.
    */
   encodeChat(messages: readonly ChatMessage[], options?: ChatOptions): number[];
-  /** The same in steps of a few milliseconds; that of rendering takes longer where the messages are megabytes. */
+  /** The same in steps of a few milliseconds, however long the messages are and however many. */
   encodeChatSteps(messages: readonly ChatMessage[], options?: ChatOptions): Steps<number[]>;
   decode(tokens: readonly number[], options?: { readonly skipSpecial?: boolean }): string;
   /** The raw bytes of one token (`bytes` in log-probabilities). */

@@ -91,3 +91,19 @@ for (const [what, path, body] of [
     assert.equal(await answered, 200);
     assert.ok(numServed >= 20, `${numServed} requests were served meanwhile`);
   });
+
+test('a long body is read as it comes, characters in two chunks too', async () => {
+  const { app } = testApp();
+  const bytes = new TextEncoder().encode(JSON.stringify({ prompt: '世界'.repeat(1000) }));
+  const body = new ReadableStream<Uint8Array>({
+    start(controller) {
+      for (let at = 0; at < bytes.length; at += 100) controller.enqueue(bytes.subarray(at, at + 100));
+      controller.close();
+    },
+  });
+  const headers = { 'content-type': 'application/json' };
+  const init = { method: 'POST', headers, body, duplex: 'half' } as const;
+  const response = await app.request('/tokenize', init);
+  const { tokens } = await jsonOf<{ tokens: readonly number[] }>(response);
+  assert.equal(new TextDecoder().decode(Uint8Array.from(tokens)), '世界'.repeat(1000));
+});

@@ -83,6 +83,7 @@ test('string methods', () => {
   check([
     ['{{ "xxaxx".strip("x") }}{{ "\\n a\\n".lstrip("\\n") }}|{{ "a. ".rstrip(" .") }}', 'a a\n|a'],
     ['{{ "]a-^".strip("]-^") }}', 'a'],
+    ['{{ "😀a😀b😀😀".rstrip("😀") }}|{{ "😀".strip("😀") }}|{{ "é ".rstrip() }}', '😀a😀b||é'],
     [
       '{{ "a b  c".split() }}{{ "a,b,c".split(",", 1) }}{{ " a b ".split(none, 1) }}',
       "['a', 'b', 'c']['a', 'b,c']['a', 'b ']",

@@ -9,7 +9,9 @@ import { GatewayError } from '../../src/errors.js';
 import { bytesSource } from '../../src/formats/byte-source.js';
 import { readGguf } from '../../src/formats/gguf.js';
 import { tokenizerFilesFromGguf } from '../../src/tokenizer/gguf-tokenizer.js';
-import { runSteps, type Steps } from '../../src/tokenizer/steps.js';
+import { ChatTemplate } from '../../src/tokenizer/chat-template.js';
+import { SpecialLiterals } from '../../src/tokenizer/protected-text.js';
+import { runSteps, type Steps, TEXT_PER_STEP } from '../../src/tokenizer/steps.js';
 import { createTokenizer } from '../../src/tokenizer/tokenizer.js';
 import { type TokenizerFiles } from '../../src/tokenizer/tokenizer-files.js';
 import { type TokenLimit } from '../../src/tokenizer/types.js';
@@ -127,6 +129,40 @@ test('a chat in steps is the chat', () => {
   const steps = tokenizer.encodeChatSteps(messages);
   assert.deepEqual([steps.next().done, steps.next().done], [false, false]);
   assert.deepEqual(runSteps(steps), tokenizer.encodeChat(messages));
+});
+
+test('a chat is rendered in many steps, be it one long message or very many short ones', () => {
+  const { chatTemplate } = fixtureFiles();
+  const template = new ChatTemplate(chatTemplate!, {}, () => new Date(0));
+  const specials = new SpecialLiterals(['<|im_end|>']);
+  const steps = (contents: readonly string[]): number => {
+    const messages = contents.map((content) => ({ role: 'user', content }));
+    return countSteps(template.render(messages, { addGenerationPrompt: true, variables: {} }, specials));
+  };
+  assert.equal(steps(['<|im_end|>']), 1);
+  const long = '<|im_end|>'.repeat(200_000);
+  assert.ok(steps([long]) >= long.length / TEXT_PER_STEP);
+  // Marks, the list and the loop take 23 each.
+  assert.ok(steps(Array.from({ length: 3000 }, () => '')) >= 60);
+});
+
+test('what lies across the end of a slice is one: a special literal, a mark, a character', () => {
+  const literal = '<|im_end|>';
+  const special = tokenizer.encode(literal, { allowSpecial: true, addBos: false })[0]!;
+  const count = (ids: readonly number[]) => ids.filter((id) => id === special).length;
+  const marks = runSteps(new SpecialLiterals([literal]).protect('', []));
+  const ownCount = count(tokenizer.encodeChat([{ role: 'user', content: '' }]));
+  for (let before = 0; before <= literal.length + 2; before++) {
+    const content = `${'x'.repeat(TEXT_PER_STEP - before)}${literal}${'𝒜'.repeat(9)}`;
+    const chat = tokenizer.encodeChat([{ role: 'user', content }]);
+    assert.equal(count(chat), ownCount, `${before} characters before the end`);
+    assert.ok(tokenizer.decode(chat, { skipSpecial: true }).includes(content));
+    // As a template writes it that prints JSON in ASCII.
+    const escaped = `${'x'.repeat(TEXT_PER_STEP - before)}\\uf8ffx`;
+    assert.equal(runSteps(marks.restore(escaped)), escaped.replace('\\uf8ff', ''));
+    const letters = `${'x'.repeat(TEXT_PER_STEP - before)}${'𝒜'.repeat(9)}`;
+    assert.equal(tokenizer.decode(tokenizer.encode(letters), { skipSpecial: true }), letters);
+  }
 });
 
 const limitOf = (maxTokens: number): TokenLimit => ({
