@@ -10,7 +10,7 @@ export interface RowGroup {
   readonly numTokens: number;
   /** [B*S]: a token id; a virtual token v is -1 - v; padding is 0. */
   readonly tokens: Int32Array;
-  /** [B, S, 1, D/2], of every token's position. */
+  /** [B*S, D/2], of every token's position. */
   readonly cos: Float32Array;
   readonly sin: Float32Array;
   /** [B, 1, S, T]: 0 where a token sees a key. The first T - S keys are a prefix. */

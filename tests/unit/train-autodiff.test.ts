@@ -56,7 +56,7 @@ const CASES: readonly Case[] = [
   { op: 'ReduceSum', shapes: { a: [2, 3, 4] }, draw: (e, [x]) => e.sum(x!, [0, -1], false) },
   { op: 'ReduceMean', shapes: { a: [2, 3, 4] }, draw: (e, [x]) => e.mean(x!, [1]) },
   { op: 'ReduceMean', title: 'without the axis', shapes: a, draw: (e, [x]) => e.mean(x!, [0], false) },
-  { op: 'ReduceLogSumExp', shapes: a, draw: (e, [x]) => e.logSumExp(x!, [-1]) },
+  { op: 'ReduceMax', title: 'in logSumExp', shapes: a, draw: (e, [x]) => e.logSumExp(x!) },
   { op: 'MatMul', shapes: { a: [2, 3], b: [3, 4] }, draw: (e, [x, y]) => e.op('MatMul', [x!, y!]) },
   {
     op: 'MatMul',
@@ -72,6 +72,12 @@ const CASES: readonly Case[] = [
       draw: (e: Expressions, [x, y]: readonly string[]) => e.matmul(x!, y!, { transA, transB, alpha: 0.7 }),
     })),
   ),
+  {
+    op: 'SimplifiedLayerNormalization',
+    shapes: { a: [2, 3], b: [3] },
+    draw: (e, [x, weight]) => e.rmsNorm(x!, weight!, 1e-3),
+  },
+  { op: 'RotaryEmbedding', shapes: { a: [2, 2, 8] }, draw: rotate },
   { op: 'Reshape', shapes: a, draw: (e, [x]) => e.op('Reshape', [x!, e.ints(3, -1)]) },
   { op: 'Squeeze', shapes: { a: [2, 1, 3] }, draw: (e, [x]) => e.op('Squeeze', [x!, e.ints(1)]) },
   { op: 'Unsqueeze', shapes: a, draw: (e, [x]) => e.op('Unsqueeze', [x!, e.ints(0, -1)]) },
@@ -94,6 +100,14 @@ const CASES: readonly Case[] = [
 /** a where both are positive, else b. */
 function where(e: Expressions, [x, y]: readonly string[]): string {
   return e.op('Where', [e.op('Cast', [e.ints(1, 0, 1)], { to: int(9) }), x!, y!]);
+}
+
+/** Two heads of four values, by four angles. */
+function rotate(e: Expressions, [x]: readonly string[]): string {
+  const angles = Array.from({ length: 8 }, (_, i) => 0.4 * i);
+  const table = (name: string, of: (angle: number) => number): string =>
+    e.graph.constant(name, Float32Array.from(angles, of), [4, 2]);
+  return e.rotate(x!, table('cos', Math.cos), table('sin', Math.sin));
 }
 
 for (const { op, shapes, draw, low = -1, high = 1, title } of CASES)

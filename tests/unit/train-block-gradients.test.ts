@@ -1,7 +1,7 @@
 // A whole decoder block with every addition: its backward graph against central differences of its forward graph.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import type { Architecture, Projection } from '../../src/model/architecture.js';
+import type { Projection } from '../../src/model/architecture.js';
 import { PROJECTIONS } from '../../src/model/architecture.js';
 import { Runtime } from '../../src/runtime/runtime.js';
 import { layoutBatch } from '../../src/train/batch-layout.js';
@@ -11,6 +11,7 @@ import { compileGraph } from '../../src/train/graphs/compiled-graph.js';
 import { createOnnxBackend } from '../../src/train/onnx-backend.js';
 import { createRotations } from '../../src/train/rotations.js';
 import type { BlockAdditions, InputData } from '../../src/train/types.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 import { assertClose, centralDifferences, sequence, spread } from '../helpers/gradient-check.js';
 import { batchOf } from '../helpers/train-fixtures.js';
 
@@ -18,7 +19,7 @@ const backend = createOnnxBackend(new Runtime(), 1);
 after(() => backend.dispose());
 
 /** Every switch is on, and no two sizes are equal. */
-const ARCH: Architecture = {
+const ARCH = smallArchitecture({
   family: 'qwen3',
   hiddenSize: 6,
   numLayers: 1,
@@ -28,16 +29,13 @@ const ARCH: Architecture = {
   intermediateSize: 5,
   vocabSize: 11,
   contextLength: 64,
-  rmsNormEps: 1e-5,
   ropeTheta: 100,
-  ropeScaling: null,
-  tiedHead: true,
   qkvBias: true,
   outputBias: true,
   mlpBias: true,
   qkNorm: true,
   slidingWindow: 3,
-};
+});
 const NUM_PREFIX = 2;
 /** Two rows, one of them with two segments; the rest is padding. */
 const BATCH = batchOf([[{ tokens: [1, 2, 3, 4, 5] }, { tokens: [6, 7] }], [{ tokens: [8, 9, 10] }]]);

@@ -39,8 +39,8 @@ test('what is kept of a block is as large as the plan says, and saves the projec
   const products = (nodes: readonly { readonly op: string }[]): number =>
     nodes.filter(({ op }) => op === 'FusedMatMul').length;
   const anew = blockPasses(spec, 'nothing').backward.graph.nodes;
-  // The scores alone are computed again: not 3 products of each of 6 projections, x · aᵀ of the seventh, and what the heads give.
-  assert.equal(products(anew) - products(backward.graph.nodes), 3 * 6 + 1 + 1);
+  // The scores alone are computed again: not 2 products of each of 6 projections, x · aᵀ of the 4 inputs, and what the heads give.
+  assert.equal(products(anew) - products(backward.graph.nodes), 2 * 6 + 4 + 1);
 });
 
 test('fewer blocks are kept the more tokens wait, within 168 MB, down to none', () => {

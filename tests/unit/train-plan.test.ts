@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { timeLine } from '../../src/cli/train/plan-text.js';
 import { measureTrial } from '../../src/train/plan/trial.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 import { ByteTokenizer } from '../helpers/byte-tokenizer.js';
 import { tinyModel } from '../helpers/tiny-model.js';
 import { test } from 'node:test';
@@ -14,11 +15,9 @@ import { COMMON_BASES, sizeTable } from '../../src/train/plan/size-table.js';
 import { STORED_BITS } from '../../src/train/plan/stored-bits.js';
 import { assertFits, planTraining } from '../../src/train/plan/training-plan.js';
 import { GatewayError } from '../../src/errors.js';
-import type { Architecture } from '../../src/model/architecture.js';
 import type { TokenizedExample } from '../../src/data/types.js';
 
-const SMOL: Architecture = {
-  family: 'llama',
+const SMOL = smallArchitecture({
   hiddenSize: 576,
   numLayers: 30,
   numHeads: 9,
@@ -27,16 +26,8 @@ const SMOL: Architecture = {
   intermediateSize: 1536,
   vocabSize: 49_152,
   contextLength: 8192,
-  rmsNormEps: 1e-5,
   ropeTheta: 1e5,
-  ropeScaling: null,
-  tiedHead: true,
-  qkvBias: false,
-  outputBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindow: null,
-};
+});
 
 function example(length: number): TokenizedExample {
   return { tokens: new Int32Array(length).fill(1), labels: new Int32Array(length).fill(1) };

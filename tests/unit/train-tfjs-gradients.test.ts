@@ -15,6 +15,7 @@ import { createOnnxBackend } from '../../src/train/onnx-backend.js';
 import type { Tfjs } from '../../src/train/tfjs/operation.js';
 import { createTfjsBackend } from '../../src/train/tfjs-backend.js';
 import type { Backend, BlockAdditions, InputData, InputValue } from '../../src/train/types.js';
+import { smallArchitecture } from '../helpers/architecture.js';
 import { sequence } from '../helpers/gradient-check.js';
 import { loadDifferentiableTfjs, tfjsGradients } from '../helpers/tfjs-gradients.js';
 
@@ -32,8 +33,7 @@ after(() => {
 });
 
 /** Heads share keys, sizes are no multiples of each other, and blocks of 64 codes end inside rows. */
-const ARCH: Architecture = {
-  family: 'llama',
+const ARCH = smallArchitecture({
   hiddenSize: 36,
   numLayers: 1,
   numHeads: 4,
@@ -42,16 +42,7 @@ const ARCH: Architecture = {
   intermediateSize: 28,
   vocabSize: 23,
   contextLength: 64,
-  rmsNormEps: 1e-5,
-  ropeTheta: 10_000,
-  ropeScaling: null,
-  tiedHead: true,
-  qkvBias: false,
-  outputBias: false,
-  mlpBias: false,
-  qkNorm: false,
-  slidingWindow: null,
-};
+});
 const BIASED: Architecture = { ...ARCH, qkvBias: true, outputBias: true, mlpBias: true, qkNorm: true };
 
 const lora = (dropout: number): BlockAdditions['lora'] =>

@@ -73,7 +73,22 @@ const CASES: readonly Case[] = [
     attributes: { to: int(1) },
     outputs: [[3]],
   },
-  ...['ReduceSum', 'ReduceMean', 'ReduceMax', 'ReduceLogSumExp'].flatMap((op): Case[] => [
+  {
+    op: 'SimplifiedLayerNormalization',
+    inputs: { a: [2, 3, 4], b: [4] },
+    attributes: { axis: int(-1), epsilon: float(1e-3), stash_type: int(1) },
+    outputs: [
+      [2, 3, 4],
+      [2, 3, 1],
+    ],
+  },
+  {
+    op: 'RotaryEmbedding',
+    inputs: { a: [2, 2, 8], positions: i64([2, 2], 3, 0, 1, 2), cos: [4, 2], sin: [4, 2] },
+    outputs: [[2, 2, 8]],
+    domain: MICROSOFT,
+  },
+  ...['ReduceSum', 'ReduceMean', 'ReduceMax'].flatMap((op): Case[] => [
     { op, inputs: a234, constants: [[0, -1]], attributes: { keepdims: int(0) }, outputs: [[3]] },
     { op, title: 'keepdims', inputs: a234, constants: [[1]], outputs: [[2, 1, 4]] },
     { op, title: 'all', inputs: a234, attributes: { keepdims: int(0) }, outputs: [[]] },

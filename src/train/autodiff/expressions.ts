@@ -62,8 +62,23 @@ export class Expressions {
 
   /** RMS norm over the last dimension, times `weight`. */
   rmsNorm(x: string, weight: string, epsilon: number): string {
-    const variance = this.add(this.mean(this.mul(x, x), [-1]), this.scalar(epsilon));
-    return this.mul(this.mul(x, this.op('Reciprocal', [this.op('Sqrt', [variance])])), weight);
+    const attributes = { axis: int(-1), epsilon: float(epsilon), stash_type: int(1) };
+    // The second output is 1 / RMS, which the gradient reads.
+    const outputs = [0, 1];
+    return this.graph.nodeN(
+      'SimplifiedLayerNormalization',
+      this.#name(),
+      [x, weight],
+      outputs,
+      attributes,
+    )[0]!;
+  }
+
+  /** Rotates the pairs (i, i + D/2) of every head of x [B, S, heads * D] by its token's angle; cos and sin are [B * S, D/2]. */
+  rotate(x: string, cos: string, sin: string): string {
+    const [rows, tokens] = this.shape(x);
+    const each = this.ints(...Array.from({ length: rows! * tokens! }, (_, i) => i));
+    return this.op('RotaryEmbedding', [x, this.reshape(each, [rows!, tokens!]), cos, sin], {}, MICROSOFT);
   }
 
   /** alpha * op(a) · op(b); the last two dimensions are the matrices. */
@@ -117,8 +132,10 @@ export class Expressions {
     return this.op('ReduceMean', [a, this.ints(...axes)], { keepdims: int(+keepDims) });
   }
 
-  logSumExp(a: string, axes: readonly number[], keepDims = true): string {
-    return this.op('ReduceLogSumExp', [a, this.ints(...axes)], { keepdims: int(+keepDims) });
+  /** Along the last dimension, which stays as a 1. (ReduceLogSumExp takes its exponentials one by one.) */
+  logSumExp(a: string): string {
+    const largest = this.op('ReduceMax', [a, this.ints(-1)]);
+    return this.add(this.log(this.sum(this.exp(this.sub(a, largest)), [-1])), largest);
   }
 
   /** Sums the dimensions that broadcasting from `shape` stretched. */

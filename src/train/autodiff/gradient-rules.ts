@@ -2,6 +2,7 @@
 // is none; only those that lead to a wanted value are evaluated. Rules may return gradients of the broadcast shape: the walk sums them.
 
 import { assert } from '../../errors.js';
+import { MICROSOFT } from '../../graph/builder.js';
 import type { Node } from '../../graph/onnx.js';
 import type { Expressions } from './expressions.js';
 import { axisOf, floatAttribute, intAttribute, product, transposition, type Shape } from './shapes.js';
@@ -56,10 +57,8 @@ export const GRADIENT_RULES: Readonly<Record<string, Rule>> = {
     },
     null,
   ],
-  ReduceLogSumExp: (e, { node, x: [a], y, dy }) => [
-    () => e.mul(keepReduced(e, node, dy), e.exp(e.sub(a!, keepReduced(e, node, y)))),
-    null,
-  ],
+  // Only of use in logSumExp, which is the same whatever is subtracted first.
+  ReduceMax: () => [null, null],
   MatMul: (e, { x: [a, b], dy }) => [
     () => e.matmul(dy, b!, { transB: true }),
     () => e.matmul(a!, dy, { transA: true }),
@@ -79,6 +78,22 @@ export const GRADIENT_RULES: Readonly<Record<string, Rule>> = {
           : e.matmul(a!, dy, { transA: !transA, alpha }),
     ];
   },
+  SimplifiedLayerNormalization: (e, { node, x: [a, weight], y, dy }) => {
+    const inverseRms = node.outputs[1]!;
+    return [
+      () => {
+        const along = e.mul(e.mul(inverseRms, inverseRms), e.mean(e.mul(dy, y), [-1]));
+        return e.sub(e.mul(e.mul(dy, weight!), inverseRms), e.mul(a!, along));
+      },
+      () => e.mul(dy, e.mul(a!, inverseRms)),
+    ];
+  },
+  RotaryEmbedding: (e, { x: [, positions, cos, sin], dy }) => [
+    () => e.op('RotaryEmbedding', [dy, positions!, cos!, e.neg(sin!)], {}, MICROSOFT),
+    null,
+    null,
+    null,
+  ],
   Reshape: (e, { x: [a], dy }) => [() => e.reshape(dy, e.shape(a!)), null],
   Squeeze: (e, { x: [a], dy }) => [() => e.reshape(dy, e.shape(a!)), null],
   Unsqueeze: (e, { x: [a], dy }) => [() => e.reshape(dy, e.shape(a!)), null],

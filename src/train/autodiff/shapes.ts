@@ -120,9 +120,11 @@ const SHAPE_RULES: Readonly<Record<string, ShapeRule>> = {
   Identity: same,
   Cast: same,
   ScatterND: same,
+  RotaryEmbedding: same,
+  SimplifiedLayerNormalization: ([x]) => [x!, [...x!.slice(0, -1), 1]],
   ReduceSum: reduce,
   ReduceMean: reduce,
-  ReduceLogSumExp: reduce,
+  ReduceMax: reduce,
   MatMul: ([a, b]) => [matmul(a!, b!)],
   FusedMatMul: ([a, b], { node }) => [
     matmul(

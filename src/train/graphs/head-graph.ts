@@ -47,5 +47,5 @@ function drawHead(e: Expressions, arch: Architecture, numRows: number): string {
   const normed = e.rmsNorm(h, norm, arch.rmsNormEps);
   const logits = e.matmul(normed, head, { transB: true });
   const labelLogits = e.sum(e.mul(normed, e.op('Gather', [head, labels])), [-1]);
-  return e.sub(labelLogits, e.logSumExp(logits, [-1]));
+  return e.sub(labelLogits, e.logSumExp(logits));
 }

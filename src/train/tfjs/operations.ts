@@ -6,6 +6,7 @@ import { nf4Product } from './nf4-product.js';
 import type { Operation } from './operation.js';
 import { PRODUCTS } from './products.js';
 import { REDUCTIONS } from './reductions.js';
+import { rotaryEmbedding } from './rotary-embedding.js';
 import { SHAPING } from './shaping.js';
 
 export const OPERATIONS: Readonly<Record<string, Operation>> = {
@@ -15,4 +16,5 @@ export const OPERATIONS: Readonly<Record<string, Operation>> = {
   ...INDEXING,
   ...PRODUCTS,
   MatMulBnb4: nf4Product,
+  RotaryEmbedding: rotaryEmbedding,
 };
