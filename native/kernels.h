@@ -21,6 +21,16 @@ size_t panel_block_bytes(int bits, int half);
 /** y[M, N] = x[M, K] times the transpose of w. */
 void quantized_linear(const QuantizedMatrix *w, const float *x, size_t M, float *y, ParallelFor *parallel, void *pool);
 
+/** A matrix [N, K], row-major. */
+typedef struct {
+  const void *values; // bfloat16, or f32
+  size_t N, K;
+  int is_float;
+} Bfloat16Matrix;
+
+/** y[M, N] = x[M, K] times the transpose of w, or `transposed` y[M, K] = x[M, N] times w. Only where AVX512-BF16 is compiled for. */
+void bfloat16_linear(const Bfloat16Matrix *w, int transposed, const float *x, size_t M, float *y, ParallelFor *parallel, void *pool);
+
 /** Rows of B sequences, S new tokens each. */
 typedef struct {
   size_t B, S, heads, kv_heads, head_size;

@@ -5,7 +5,7 @@
 #include "simd.h"
 #include <stdlib.h>
 
-enum { TILE = 4, COLUMN_VECS = 4, COLUMNS = COLUMN_VECS * LANES };
+enum { TILE = 4, COLUMN_VECS = 4, COLUMNS = COLUMN_VECS * LANES, STREAM_COLUMNS = 512 };
 
 typedef struct {
   size_t start, rows, adapter; // neighbouring rows with the same adapter, at most TILE
@@ -18,24 +18,27 @@ typedef struct {
   float *down; // [M, width]: x A
 } Run;
 
-/** Columns [column, column + LANES) of x A for a span; even and odd inputs are summed apart, so that additions need not wait for each other. */
-INLINE void down_columns(const Run *run, Span span, size_t column, int rows) {
+/** `vecs` vectors of columns of x A for a span; even and odd inputs are summed apart, so that additions need not wait for each other. */
+INLINE void down_columns(const Run *run, Span span, size_t column, int rows, int vecs) {
   const LowRankUpdate *u = run->u;
   const size_t K = u->K, width = run->width;
   const float *a = u->a + span.adapter * K * width + column;
   const float *x = u->x + span.start * K;
-  vec sums[TILE][2];
-  for (int r = 0; r < rows; r++) sums[r][0] = sums[r][1] = splat(0);
+  vec sums[TILE][COLUMN_VECS][2];
+  for (int r = 0; r < rows; r++)
+    for (int j = 0; j < vecs; j++) sums[r][j][0] = sums[r][j][1] = splat(0);
   size_t k = 0;
-  for (; k + 2 <= K; k += 2) {
-    const vec even = load(a + k * width), odd = load(a + (k + 1) * width);
-    for (int r = 0; r < rows; r++) {
-      sums[r][0] = fma_(splat(x[r * K + k]), even, sums[r][0]);
-      sums[r][1] = fma_(splat(x[r * K + k + 1]), odd, sums[r][1]);
+  for (; k + 2 <= K; k += 2)
+    for (int r = 0; r < rows; r++)
+      for (int j = 0; j < vecs; j++) {
+        sums[r][j][0] = fma_(splat(x[r * K + k]), load(a + k * width + j * LANES), sums[r][j][0]);
+        sums[r][j][1] = fma_(splat(x[r * K + k + 1]), load(a + (k + 1) * width + j * LANES), sums[r][j][1]);
+      }
+  for (int r = 0; r < rows; r++)
+    for (int j = 0; j < vecs; j++) {
+      if (k < K) sums[r][j][0] = fma_(splat(x[r * K + k]), load(a + k * width + j * LANES), sums[r][j][0]);
+      store(run->down + (span.start + r) * width + column + j * LANES, sums[r][j][0] + sums[r][j][1]);
     }
-  }
-  for (int r = 0; r < rows && k < K; r++) sums[r][0] = fma_(splat(x[r * K + k]), load(a + k * width), sums[r][0]);
-  for (int r = 0; r < rows; r++) store(run->down + (span.start + r) * width + column, sums[r][0] + sums[r][1]);
 }
 
 /** The same for columns that fill no vector, in the same order of additions. */
@@ -53,12 +56,23 @@ static void down_rest(const Run *run, Span span, size_t column) {
 static void down_task(void *data, size_t task) {
   const Run *run = data;
   const Span span = run->spans[task / run->down_chunks];
-  const size_t column = task % run->down_chunks * LANES;
-  if (column + LANES > run->width) down_rest(run, span, column);
-  else if (span.rows == 1) down_columns(run, span, column, 1);
-  else if (span.rows == 2) down_columns(run, span, column, 2);
-  else if (span.rows == 3) down_columns(run, span, column, 3);
-  else down_columns(run, span, column, TILE);
+  size_t column = task % run->down_chunks * COLUMNS;
+  const size_t end = column + COLUMNS < run->width ? column + COLUMNS : run->width;
+  const size_t vecs = (end - column) / LANES;
+  if (span.rows == 1) {
+    // A lone row waits for memory: whole rows of A, one after the other.
+    if (vecs == 4) down_columns(run, span, column, 1, 4);
+    else if (vecs == 3) down_columns(run, span, column, 1, 3);
+    else if (vecs == 2) down_columns(run, span, column, 1, 2);
+    else if (vecs == 1) down_columns(run, span, column, 1, 1);
+    column += vecs * LANES;
+  }
+  for (; column + LANES <= end; column += LANES) {
+    if (span.rows == 2) down_columns(run, span, column, 2, 1);
+    else if (span.rows == 3) down_columns(run, span, column, 3, 1);
+    else down_columns(run, span, column, TILE, 1);
+  }
+  if (column < end) down_rest(run, span, column);
 }
 
 /** Adds the product with B to `vecs` vectors of columns of one projection. */
@@ -98,21 +112,40 @@ static void up_rest(const Run *run, Span span, size_t projection, size_t column)
     }
 }
 
+/** The same for one row and up to STREAM_COLUMNS columns, with B read in the order in which it lies. */
+static void up_stream(const Run *run, Span span, size_t projection, size_t column, size_t end) {
+  const LowRankUpdate *u = run->u;
+  const size_t rank = u->rank, N = u->outputs[projection], count = (end - column) / LANES * LANES;
+  const float *b = u->b[projection] + span.adapter * rank * N + column;
+  const float *down = run->down + span.start * run->width + projection * rank;
+  float sums[STREAM_COLUMNS] = {0};
+  for (size_t k = 0; k < rank; k++)
+    for (size_t n = 0; n < count; n += LANES) store(sums + n, fma_(splat(down[k]), load(b + k * N + n), load(sums + n)));
+  size_t at = span.start * u->N + column;
+  for (size_t p = 0; p < projection; p++) at += u->outputs[p];
+  for (size_t n = 0; n < count; n += LANES) store(u->out + at + n, load(u->y + at + n) + load(sums + n));
+}
+
 INLINE void up_rows(const Run *run, Span span, size_t projection, size_t column, int vecs) {
-  if (span.rows == 1) up_columns(run, span, projection, column, 1, vecs);
-  else if (span.rows == 2) up_columns(run, span, projection, column, 2, vecs);
+  if (span.rows == 2) up_columns(run, span, projection, column, 2, vecs);
   else if (span.rows == 3) up_columns(run, span, projection, column, 3, vecs);
   else up_columns(run, span, projection, column, TILE, vecs);
 }
+
+static size_t chunks_of(size_t outputs) { return (outputs + STREAM_COLUMNS - 1) / STREAM_COLUMNS; }
 
 static void up_task(void *data, size_t task) {
   const Run *run = data;
   const Span span = run->spans[task / run->up_chunks];
   size_t chunk = task % run->up_chunks, projection = 0;
-  for (size_t chunks; chunk >= (chunks = (run->u->outputs[projection] + COLUMNS - 1) / COLUMNS); projection++) chunk -= chunks;
-  const size_t N = run->u->outputs[projection], end = (chunk + 1) * COLUMNS < N ? (chunk + 1) * COLUMNS : N;
-  size_t column = chunk * COLUMNS;
-  if (column + COLUMNS <= end) up_rows(run, span, projection, column, COLUMN_VECS), column += COLUMNS;
+  for (size_t chunks; chunk >= (chunks = chunks_of(run->u->outputs[projection])); projection++) chunk -= chunks;
+  const size_t N = run->u->outputs[projection], end = (chunk + 1) * STREAM_COLUMNS < N ? (chunk + 1) * STREAM_COLUMNS : N;
+  size_t column = chunk * STREAM_COLUMNS;
+  if (span.rows == 1) {
+    up_stream(run, span, projection, column, end);
+    column += (end - column) / LANES * LANES;
+  }
+  for (; column + COLUMNS <= end; column += COLUMNS) up_rows(run, span, projection, column, COLUMN_VECS);
   for (; column + LANES <= end; column += LANES) up_rows(run, span, projection, column, 1);
   if (column < end) up_rest(run, span, projection, column);
 }
@@ -135,8 +168,8 @@ void low_rank_update(const LowRankUpdate *u, ParallelFor *parallel, void *pool) 
   uint8_t *memory = malloc(M * sizeof(Span) + M * width * sizeof(float));
   Run run = {.u = u, .spans = (Span *)memory, .width = width, .down = (float *)(memory + M * sizeof(Span))};
   run.num_spans = find_spans(u, run.spans);
-  run.down_chunks = (width + LANES - 1) / LANES;
-  for (size_t p = 0; p < u->projections; p++) run.up_chunks += (u->outputs[p] + COLUMNS - 1) / COLUMNS;
+  run.down_chunks = (width + COLUMNS - 1) / COLUMNS;
+  for (size_t p = 0; p < u->projections; p++) run.up_chunks += chunks_of(u->outputs[p]);
   parallel(pool, down_task, run.num_spans * run.down_chunks, &run);
   parallel(pool, up_task, run.num_spans * run.up_chunks, &run);
   free(memory);

@@ -7,7 +7,7 @@
 typedef void *const OrtApi;
 typedef void OrtValue, OrtKernelContext, OrtKernelInfo, OrtStatus, OrtSessionOptions, OrtShape, OrtDomain;
 
-enum { API_VERSION = 23, FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
+enum { API_VERSION = 23, ANY = 0, FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
 enum {
   CREATE_CUSTOM_OP_DOMAIN = 26,
   CUSTOM_OP_DOMAIN_ADD = 27,
@@ -136,6 +136,34 @@ static void compute_linear(void *data, OrtKernelContext *context) {
   quantized_linear(&w, x.data, M, output(&call, 0, x.dims, x.rank), parallel_for, (void *)&call);
 }
 
+#ifdef __AVX512BF16__
+
+typedef struct {
+  OrtApi *api;
+  int64_t transposed;
+} Bfloat16Kernel;
+
+static void *create_bfloat16(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
+  (void)op;
+  Bfloat16Kernel *kernel = malloc(sizeof *kernel);
+  *kernel = (Bfloat16Kernel){api, attribute(api, info, "transposed")};
+  return kernel;
+}
+
+/** Inputs: x, and w as f32 [N, K] or as bytes of bfloat16 [N, K, 2]. */
+static void compute_bfloat16(void *data, OrtKernelContext *context) {
+  const Bfloat16Kernel *kernel = data;
+  const Call call = {kernel->api, context};
+  Tensor x = input(&call, 0);
+  const Tensor values = input(&call, 1);
+  const Bfloat16Matrix w = {values.data, values.dims[0], values.dims[1], values.rank == 2};
+  const size_t M = rows_before_last(&x);
+  x.dims[x.rank - 1] = kernel->transposed ? w.K : w.N;
+  bfloat16_linear(&w, kernel->transposed, x.data, M, output(&call, 0, x.dims, x.rank), parallel_for, (void *)&call);
+}
+
+#endif
+
 static void *create_attention(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
   (void)op;
   AttentionKernel *kernel = malloc(sizeof *kernel);
@@ -213,13 +241,21 @@ OPERATOR(linear, "QuantizedLinear", 2, 1, i == 1 ? UINT8 : FLOAT, REQUIRED, crea
 OPERATOR(attention, "CachedAttention", 8, 3, i == 5 ? INT32 : FLOAT, i == 1 || i == 2 ? OPTIONAL : REQUIRED, create_attention, compute_attention)
 OPERATOR(low_rank, "LowRankUpdate", 7, 1, i == 2 ? INT32 : FLOAT, i > 4 ? OPTIONAL : REQUIRED, create_plain, compute_low_rank)
 OPERATOR(gated, "SiluGated", 1, 1, FLOAT, REQUIRED, create_plain, compute_gated)
+#ifdef __AVX512BF16__
+OPERATOR(bfloat16, "Bfloat16Linear", 2, 1, i == 1 ? ANY : FLOAT, REQUIRED, create_bfloat16, compute_bfloat16)
+#endif
 
 __attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options, void *const *api_base) {
   OrtApi *api = ((OrtApi * (*)(uint32_t)) api_base[0])(API_VERSION);
   static OrtDomain *domain = 0; // one for all sessions of the process
   if (domain) return ENTRY(ADD_CUSTOM_OP_DOMAIN, OrtSessionOptions *, OrtDomain *)(options, domain);
   OrtStatus *status = ENTRY(CREATE_CUSTOM_OP_DOMAIN, const char *, OrtDomain **)("native", &domain);
-  CustomOp *const all[] = {&linear, &attention, &low_rank, &gated};
+  CustomOp *const all[] = {
+      &linear, &attention, &low_rank, &gated,
+#ifdef __AVX512BF16__
+      &bfloat16,
+#endif
+  };
   for (size_t i = 0; i < sizeof all / sizeof *all && !status; i++)
     status = ENTRY(CUSTOM_OP_DOMAIN_ADD, OrtDomain *, CustomOp *)(domain, all[i]);
   return status ? status : ENTRY(ADD_CUSTOM_OP_DOMAIN, OrtSessionOptions *, OrtDomain *)(options, domain);
