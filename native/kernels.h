@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define EXPORT __attribute__((visibility("default")))
+
 /** Calls task(data, i) for each i in [0, count), on several threads; returns when all are done. */
 typedef void ParallelFor(void *pool, void (*task)(void *data, size_t i), size_t count, void *data);
 
@@ -52,11 +54,15 @@ typedef struct {
   size_t B, S, K, N, rank, projections;
   const float *y, *x;      // [B, S, N], [B, S, K]
   const int32_t *adapters; // [B]: index of each sequence's adapter, negative for none
-  const float *a;          // [adapters, K, projections * rank]
-  const float *b[3];       // [adapters, rank, outputs] of each projection
+  int half;                // whether a and b are f16, else f32
+  const void *a;           // [adapters, K, projections * rank]
+  const void *b[3];        // [adapters, rank, outputs] of each projection
   size_t outputs[3];
   float *out; // [B, S, N]
 } LowRankUpdate;
+
+/** Rounded to nearest; beyond 65,504 becomes infinity. */
+EXPORT void float_to_half(const float *values, uint16_t *out, size_t count);
 
 void low_rank_update(const LowRankUpdate *u, ParallelFor *parallel, void *pool);
 

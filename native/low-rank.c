@@ -7,6 +7,15 @@
 
 enum { TILE = 4, COLUMN_VECS = 4, COLUMNS = COLUMN_VECS * LANES, STREAM_COLUMNS = 512 };
 
+/** LANES values of A or B from `index` on; f16 where `half`. */
+INLINE vec load_weights(const void *weights, size_t index, int half) {
+  return half ? load_half((const uint16_t *)weights + index) : load((const float *)weights + index);
+}
+
+INLINE float weight_at(const void *weights, size_t index, int half) {
+  return half ? _cvtsh_ss(((const uint16_t *)weights)[index]) : ((const float *)weights)[index];
+}
+
 typedef struct {
   size_t start, rows, adapter; // neighbouring rows with the same adapter, at most TILE
 } Span;
@@ -19,10 +28,9 @@ typedef struct {
 } Run;
 
 /** `vecs` vectors of columns of x A for a span; even and odd inputs are summed apart, so that additions need not wait for each other. */
-INLINE void down_columns(const Run *run, Span span, size_t column, int rows, int vecs) {
+INLINE void down_columns(const Run *run, Span span, size_t column, int rows, int vecs, int half) {
   const LowRankUpdate *u = run->u;
-  const size_t K = u->K, width = run->width;
-  const float *a = u->a + span.adapter * K * width + column;
+  const size_t K = u->K, width = run->width, a = span.adapter * K * width + column;
   const float *x = u->x + span.start * K;
   vec sums[TILE][COLUMN_VECS][2];
   for (int r = 0; r < rows; r++)
@@ -31,55 +39,58 @@ INLINE void down_columns(const Run *run, Span span, size_t column, int rows, int
   for (; k + 2 <= K; k += 2)
     for (int r = 0; r < rows; r++)
       for (int j = 0; j < vecs; j++) {
-        sums[r][j][0] = fma_(splat(x[r * K + k]), load(a + k * width + j * LANES), sums[r][j][0]);
-        sums[r][j][1] = fma_(splat(x[r * K + k + 1]), load(a + (k + 1) * width + j * LANES), sums[r][j][1]);
+        sums[r][j][0] = fma_(splat(x[r * K + k]), load_weights(u->a, a + k * width + j * LANES, half), sums[r][j][0]);
+        sums[r][j][1] = fma_(splat(x[r * K + k + 1]), load_weights(u->a, a + (k + 1) * width + j * LANES, half), sums[r][j][1]);
       }
   for (int r = 0; r < rows; r++)
     for (int j = 0; j < vecs; j++) {
-      if (k < K) sums[r][j][0] = fma_(splat(x[r * K + k]), load(a + k * width + j * LANES), sums[r][j][0]);
+      if (k < K) sums[r][j][0] = fma_(splat(x[r * K + k]), load_weights(u->a, a + k * width + j * LANES, half), sums[r][j][0]);
       store(run->down + (span.start + r) * width + column + j * LANES, sums[r][j][0] + sums[r][j][1]);
     }
 }
 
 /** The same for columns that fill no vector, in the same order of additions. */
-static void down_rest(const Run *run, Span span, size_t column) {
-  const size_t K = run->u->K, width = run->width;
-  const float *a = run->u->a + span.adapter * K * width;
+INLINE void down_rest(const Run *run, Span span, size_t column, int half) {
+  const size_t K = run->u->K, width = run->width, a = span.adapter * K * width;
   for (size_t r = span.start; r < span.start + span.rows; r++)
     for (size_t j = column; j < width; j++) {
       float sums[2] = {0, 0};
-      for (size_t k = 0; k < K; k++) sums[k % 2] = __builtin_fmaf(run->u->x[r * K + k], a[k * width + j], sums[k % 2]);
+      for (size_t k = 0; k < K; k++) sums[k % 2] = __builtin_fmaf(run->u->x[r * K + k], weight_at(run->u->a, a + k * width + j, half), sums[k % 2]);
       run->down[r * width + j] = sums[0] + sums[1];
     }
 }
 
-static void down_task(void *data, size_t task) {
-  const Run *run = data;
+INLINE void down_task_of(const Run *run, size_t task, int half) {
   const Span span = run->spans[task / run->down_chunks];
   size_t column = task % run->down_chunks * COLUMNS;
   const size_t end = column + COLUMNS < run->width ? column + COLUMNS : run->width;
   const size_t vecs = (end - column) / LANES;
   if (span.rows == 1) {
     // A lone row waits for memory: whole rows of A, one after the other.
-    if (vecs == 4) down_columns(run, span, column, 1, 4);
-    else if (vecs == 3) down_columns(run, span, column, 1, 3);
-    else if (vecs == 2) down_columns(run, span, column, 1, 2);
-    else if (vecs == 1) down_columns(run, span, column, 1, 1);
+    if (vecs == 4) down_columns(run, span, column, 1, 4, half);
+    else if (vecs == 3) down_columns(run, span, column, 1, 3, half);
+    else if (vecs == 2) down_columns(run, span, column, 1, 2, half);
+    else if (vecs == 1) down_columns(run, span, column, 1, 1, half);
     column += vecs * LANES;
   }
   for (; column + LANES <= end; column += LANES) {
-    if (span.rows == 2) down_columns(run, span, column, 2, 1);
-    else if (span.rows == 3) down_columns(run, span, column, 3, 1);
-    else down_columns(run, span, column, TILE, 1);
+    if (span.rows == 2) down_columns(run, span, column, 2, 1, half);
+    else if (span.rows == 3) down_columns(run, span, column, 3, 1, half);
+    else down_columns(run, span, column, TILE, 1, half);
   }
-  if (column < end) down_rest(run, span, column);
+  if (column < end) down_rest(run, span, column, half);
+}
+
+static void down_task(void *data, size_t task) {
+  const Run *run = data;
+  if (run->u->half) down_task_of(run, task, 1);
+  else down_task_of(run, task, 0);
 }
 
 /** Adds the product with B to `vecs` vectors of columns of one projection. */
-INLINE void up_columns(const Run *run, Span span, size_t projection, size_t column, int rows, int vecs) {
+INLINE void up_columns(const Run *run, Span span, size_t projection, size_t column, int rows, int vecs, int half) {
   const LowRankUpdate *u = run->u;
-  const size_t rank = u->rank, N = u->outputs[projection];
-  const float *b = u->b[projection] + span.adapter * rank * N + column;
+  const size_t rank = u->rank, N = u->outputs[projection], b = span.adapter * rank * N + column;
   const float *down = run->down + span.start * run->width + projection * rank;
   vec sums[TILE][COLUMN_VECS];
   for (int r = 0; r < rows; r++)
@@ -87,7 +98,7 @@ INLINE void up_columns(const Run *run, Span span, size_t projection, size_t colu
   for (size_t k = 0; k < rank; k++)
     for (int r = 0; r < rows; r++) {
       const vec value = splat(down[r * run->width + k]);
-      for (int j = 0; j < vecs; j++) sums[r][j] = fma_(value, load(b + k * N + j * LANES), sums[r][j]);
+      for (int j = 0; j < vecs; j++) sums[r][j] = fma_(value, load_weights(u->b[projection], b + k * N + j * LANES, half), sums[r][j]);
     }
   size_t offset = column;
   for (size_t p = 0; p < projection; p++) offset += u->outputs[p];
@@ -98,7 +109,7 @@ INLINE void up_columns(const Run *run, Span span, size_t projection, size_t colu
     }
 }
 
-static void up_rest(const Run *run, Span span, size_t projection, size_t column) {
+INLINE void up_rest(const Run *run, Span span, size_t projection, size_t column, int half) {
   const LowRankUpdate *u = run->u;
   const size_t rank = u->rank, N = u->outputs[projection];
   size_t offset = 0;
@@ -107,47 +118,52 @@ static void up_rest(const Run *run, Span span, size_t projection, size_t column)
     for (size_t n = column; n < N; n++) {
       float sum = 0;
       for (size_t k = 0; k < rank; k++)
-        sum = __builtin_fmaf(run->down[r * run->width + projection * rank + k], u->b[projection][(span.adapter * rank + k) * N + n], sum);
+        sum = __builtin_fmaf(run->down[r * run->width + projection * rank + k], weight_at(u->b[projection], (span.adapter * rank + k) * N + n, half), sum);
       u->out[r * u->N + offset + n] = u->y[r * u->N + offset + n] + sum;
     }
 }
 
 /** The same for one row and up to STREAM_COLUMNS columns, with B read in the order in which it lies. */
-static void up_stream(const Run *run, Span span, size_t projection, size_t column, size_t end) {
+INLINE void up_stream(const Run *run, Span span, size_t projection, size_t column, size_t end, int half) {
   const LowRankUpdate *u = run->u;
   const size_t rank = u->rank, N = u->outputs[projection], count = (end - column) / LANES * LANES;
-  const float *b = u->b[projection] + span.adapter * rank * N + column;
+  const size_t b = span.adapter * rank * N + column;
   const float *down = run->down + span.start * run->width + projection * rank;
   float sums[STREAM_COLUMNS] = {0};
   for (size_t k = 0; k < rank; k++)
-    for (size_t n = 0; n < count; n += LANES) store(sums + n, fma_(splat(down[k]), load(b + k * N + n), load(sums + n)));
+    for (size_t n = 0; n < count; n += LANES) store(sums + n, fma_(splat(down[k]), load_weights(u->b[projection], b + k * N + n, half), load(sums + n)));
   size_t at = span.start * u->N + column;
   for (size_t p = 0; p < projection; p++) at += u->outputs[p];
   for (size_t n = 0; n < count; n += LANES) store(u->out + at + n, load(u->y + at + n) + load(sums + n));
 }
 
-INLINE void up_rows(const Run *run, Span span, size_t projection, size_t column, int vecs) {
-  if (span.rows == 2) up_columns(run, span, projection, column, 2, vecs);
-  else if (span.rows == 3) up_columns(run, span, projection, column, 3, vecs);
-  else up_columns(run, span, projection, column, TILE, vecs);
+INLINE void up_rows(const Run *run, Span span, size_t projection, size_t column, int vecs, int half) {
+  if (span.rows == 2) up_columns(run, span, projection, column, 2, vecs, half);
+  else if (span.rows == 3) up_columns(run, span, projection, column, 3, vecs, half);
+  else up_columns(run, span, projection, column, TILE, vecs, half);
 }
 
 static size_t chunks_of(size_t outputs) { return (outputs + STREAM_COLUMNS - 1) / STREAM_COLUMNS; }
 
-static void up_task(void *data, size_t task) {
-  const Run *run = data;
+INLINE void up_task_of(const Run *run, size_t task, int half) {
   const Span span = run->spans[task / run->up_chunks];
   size_t chunk = task % run->up_chunks, projection = 0;
   for (size_t chunks; chunk >= (chunks = chunks_of(run->u->outputs[projection])); projection++) chunk -= chunks;
   const size_t N = run->u->outputs[projection], end = (chunk + 1) * STREAM_COLUMNS < N ? (chunk + 1) * STREAM_COLUMNS : N;
   size_t column = chunk * STREAM_COLUMNS;
   if (span.rows == 1) {
-    up_stream(run, span, projection, column, end);
+    up_stream(run, span, projection, column, end, half);
     column += (end - column) / LANES * LANES;
   }
-  for (; column + COLUMNS <= end; column += COLUMNS) up_rows(run, span, projection, column, COLUMN_VECS);
-  for (; column + LANES <= end; column += LANES) up_rows(run, span, projection, column, 1);
-  if (column < end) up_rest(run, span, projection, column);
+  for (; column + COLUMNS <= end; column += COLUMNS) up_rows(run, span, projection, column, COLUMN_VECS, half);
+  for (; column + LANES <= end; column += LANES) up_rows(run, span, projection, column, 1, half);
+  if (column < end) up_rest(run, span, projection, column, half);
+}
+
+static void up_task(void *data, size_t task) {
+  const Run *run = data;
+  if (run->u->half) up_task_of(run, task, 1);
+  else up_task_of(run, task, 0);
 }
 
 /** Rows with an adapter, in spans. Rows without one keep y. */
@@ -173,4 +189,8 @@ void low_rank_update(const LowRankUpdate *u, ParallelFor *parallel, void *pool) 
   parallel(pool, down_task, run.num_spans * run.down_chunks, &run);
   parallel(pool, up_task, run.num_spans * run.up_chunks, &run);
   free(memory);
+}
+
+void float_to_half(const float *values, uint16_t *out, size_t count) {
+  for (size_t i = 0; i < count; i++) out[i] = _cvtss_sh(values[i], _MM_FROUND_TO_NEAREST_INT);
 }

@@ -7,7 +7,7 @@
 typedef void *const OrtApi;
 typedef void OrtValue, OrtKernelContext, OrtKernelInfo, OrtStatus, OrtSessionOptions, OrtShape, OrtDomain;
 
-enum { API_VERSION = 23, ANY = 0, FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
+enum { API_VERSION = 23, ANY = 0, FLOAT = 1, UINT8 = 2, INT32 = 6, HALF = 10, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
 enum {
   CREATE_CUSTOM_OP_DOMAIN = 26,
   CUSTOM_OP_DOMAIN_ADD = 27,
@@ -118,6 +118,11 @@ typedef struct {
   OrtApi *api;
 } PlainKernel;
 
+typedef struct {
+  OrtApi *api;
+  int half;
+} LowRankKernel;
+
 static void *create_linear(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
   (void)op;
   LinearKernel *kernel = malloc(sizeof *kernel);
@@ -198,13 +203,28 @@ static void *create_plain(const CustomOp *op, OrtApi *api, const OrtKernelInfo *
   return kernel;
 }
 
+static void *create_low_rank(OrtApi *api, int half) {
+  LowRankKernel *kernel = malloc(sizeof *kernel);
+  *kernel = (LowRankKernel){api, half};
+  return kernel;
+}
+
+static void *create_low_rank_float(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
+  return (void)op, (void)info, create_low_rank(api, 0);
+}
+
+static void *create_low_rank_half(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
+  return (void)op, (void)info, create_low_rank(api, 1);
+}
+
 /** Inputs: y [B, S, N], x [B, S, K], adapters [B], A [G, K, projections * rank], then B [G, rank, outputs] of each projection. */
 static void compute_low_rank(void *data, OrtKernelContext *context) {
-  const Call call = {((PlainKernel *)data)->api, context};
+  const LowRankKernel *kernel = data;
+  const Call call = {kernel->api, context};
   const Tensor y = input(&call, 0), x = input(&call, 1), a = input(&call, 3);
   LowRankUpdate u = {
       .B = x.dims[0], .S = x.dims[1], .K = x.dims[2], .N = y.dims[2], .y = y.data, .x = x.data,
-      .adapters = (const int32_t *)input(&call, 2).data, .a = a.data, .out = output(&call, 0, y.dims, y.rank),
+      .adapters = (const int32_t *)input(&call, 2).data, .half = kernel->half, .a = a.data, .out = output(&call, 0, y.dims, y.rank),
   };
   for (; u.projections < 3; u.projections++) {
     const Tensor b = input(&call, 4 + u.projections);
@@ -239,19 +259,20 @@ static int required(const CustomOp *op, size_t i) { return (void)op, (void)i, RE
 
 OPERATOR(linear, "QuantizedLinear", 2, 1, i == 1 ? UINT8 : FLOAT, REQUIRED, create_linear, compute_linear)
 OPERATOR(attention, "CachedAttention", 8, 3, i == 5 ? INT32 : FLOAT, i == 1 || i == 2 ? OPTIONAL : REQUIRED, create_attention, compute_attention)
-OPERATOR(low_rank, "LowRankUpdate", 7, 1, i == 2 ? INT32 : FLOAT, i > 4 ? OPTIONAL : REQUIRED, create_plain, compute_low_rank)
+OPERATOR(low_rank, "LowRankUpdate", 7, 1, i == 2 ? INT32 : FLOAT, i > 4 ? OPTIONAL : REQUIRED, create_low_rank_float, compute_low_rank)
+OPERATOR(low_rank_half, "LowRankUpdateHalf", 7, 1, i < 2 ? FLOAT : i == 2 ? INT32 : HALF, i > 4 ? OPTIONAL : REQUIRED, create_low_rank_half, compute_low_rank)
 OPERATOR(gated, "SiluGated", 1, 1, FLOAT, REQUIRED, create_plain, compute_gated)
 #ifdef __AVX512BF16__
 OPERATOR(bfloat16, "Bfloat16Linear", 2, 1, i == 1 ? ANY : FLOAT, REQUIRED, create_bfloat16, compute_bfloat16)
 #endif
 
-__attribute__((visibility("default"))) OrtStatus *RegisterCustomOps(OrtSessionOptions *options, void *const *api_base) {
+EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, void *const *api_base) {
   OrtApi *api = ((OrtApi * (*)(uint32_t)) api_base[0])(API_VERSION);
   static OrtDomain *domain = 0; // one for all sessions of the process
   if (domain) return ENTRY(ADD_CUSTOM_OP_DOMAIN, OrtSessionOptions *, OrtDomain *)(options, domain);
   OrtStatus *status = ENTRY(CREATE_CUSTOM_OP_DOMAIN, const char *, OrtDomain **)("native", &domain);
   CustomOp *const all[] = {
-      &linear, &attention, &low_rank, &gated,
+      &linear, &attention, &low_rank, &low_rank_half, &gated,
 #ifdef __AVX512BF16__
       &bfloat16,
 #endif

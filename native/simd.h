@@ -18,6 +18,14 @@ typedef float vec __attribute__((vector_size(LANES * 4), aligned(4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4)));
 
 INLINE vec load(const float *p) { return *(const vec *)p; }
+/** LANES values of f16. */
+INLINE vec load_half(const uint16_t *p) {
+#if LANES == 16
+  return (vec)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+#else
+  return (vec)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#endif
+}
 INLINE void store(float *p, vec v) { *(vec *)p = v; }
 INLINE vec splat(float x) { return (vec){} + x; }
 /** a * b + c, rounded once. */

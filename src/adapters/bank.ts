@@ -19,12 +19,26 @@ export interface BankLayout<A> {
   readonly matrices: readonly BankMatrix<A>[];
 }
 
+export type BankValues = Float32Array | Uint16Array;
+
+/** How the numbers of a bank are kept. */
+export interface BankStorage {
+  allocate(length: number): BankValues;
+  /** Writes `values` into `place`, which is as long. */
+  write(values: Float32Array, place: BankValues): void;
+}
+
+export const FLOAT_STORAGE: BankStorage = {
+  allocate: (length) => new Float32Array(length),
+  write: (values, place) => place.set(values),
+};
+
 export interface BankArray {
   readonly name: string;
   readonly rows: number;
   readonly cols: number;
   /** [capacity, rows, cols]. */
-  readonly values: Float32Array;
+  readonly values: BankValues;
 }
 
 const MIN_WIDTH = 8;
@@ -32,14 +46,16 @@ const MIN_WIDTH = 8;
 export class AdapterBank<A extends { readonly hash: string }> {
   readonly #layout: BankLayout<A>;
   readonly #maxSlots: number;
+  readonly #storage: BankStorage;
   #arrays: readonly BankArray[] = [];
   #slots: (A | null)[] = [];
   #width = 0;
   #generation = 0;
 
-  constructor(layout: BankLayout<A>, maxSlots: number) {
+  constructor(layout: BankLayout<A>, maxSlots: number, storage: BankStorage) {
     this.#layout = layout;
     this.#maxSlots = maxSlots;
+    this.#storage = storage;
   }
 
   get width(): number {
@@ -117,7 +133,7 @@ export class AdapterBank<A extends { readonly hash: string }> {
     this.#arrays = [];
     this.#arrays = this.#layout.matrices.map((matrix) => {
       const [rows, cols] = matrix.shape(width);
-      return { name: matrix.name, rows, cols, values: new Float32Array(slots * rows * cols) };
+      return { name: matrix.name, rows, cols, values: this.#storage.allocate(slots * rows * cols) };
     });
     this.#generation++;
     kept.forEach((adapter, slot) => this.#fill(slot, adapter));
@@ -128,8 +144,9 @@ export class AdapterBank<A extends { readonly hash: string }> {
     this.#layout.matrices.forEach((matrix, index) => {
       const { rows, cols, values } = this.#arrays[index]!;
       const place = values.subarray(slot * rows * cols, (slot + 1) * rows * cols);
-      place.fill(0);
-      matrix.write(adapter, this.#width, place);
+      const whole = new Float32Array(rows * cols);
+      matrix.write(adapter, this.#width, whole);
+      this.#storage.write(whole, place);
     });
   }
 }

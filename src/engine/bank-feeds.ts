@@ -1,7 +1,7 @@
 // The inputs of a run for one kind of adapter that has a bank: which adapter each row has, and the bank's arrays as tensors. Picks the
 // graph's form: one adapter needs no gather, several are grouped, and the plain form can be forced for comparison.
 
-import { AdapterBank, type BankLayout } from '../adapters/bank.js';
+import { AdapterBank, FLOAT_STORAGE, type BankLayout, type BankStorage } from '../adapters/bank.js';
 import type { BankForm, BankKind } from '../model/adapter-routing.js';
 import type { Runtime } from '../runtime/runtime.js';
 import type { Tensor } from '../runtime/tensor.js';
@@ -9,7 +9,7 @@ import type { Tensor } from '../runtime/tensor.js';
 export type NamedTensor = readonly [string, Tensor];
 
 /** How rows meet their adapters (model/adapter-routing.ts); `grouped` takes the form `single` where one adapter is in the run. */
-export type BankPath = 'grouped' | 'rows' | 'plain';
+export type BankPath = 'grouped' | 'rows' | 'rows16' | 'plain';
 
 export interface BankRun {
   readonly form: BankForm;
@@ -30,7 +30,7 @@ export class BankFeeds<A extends { readonly hash: string }> {
   constructor(runtime: Runtime, kind: BankKind, layout: BankLayout<A>, numSlots: number, path: BankPath) {
     this.#runtime = runtime;
     this.#kind = kind;
-    this.#bank = new AdapterBank(layout, numSlots);
+    this.#bank = new AdapterBank(layout, numSlots, path === 'rows16' ? halfStorage(runtime) : FLOAT_STORAGE);
     this.#path = path;
   }
 
@@ -52,8 +52,8 @@ export class BankFeeds<A extends { readonly hash: string }> {
     const first = Math.min(...used);
     const end = Math.max(...used) + 1;
     const groups = slots.map((slot) => (slot === null ? null : slot - first));
-    if (this.#path === 'rows')
-      return { form: 'rows', bank: this.#view(first, end - first), own: this.#byRow(groups) };
+    if (this.#path === 'rows' || this.#path === 'rows16')
+      return { form: this.#path, bank: this.#view(first, end - first), own: this.#byRow(groups) };
     if (this.#path === 'grouped' && end - first === 1)
       return { form: 'single', bank: this.#view(first, 1), own: this.#single(slots) };
     const own =
@@ -137,6 +137,13 @@ export class BankFeeds<A extends { readonly hash: string }> {
       return [name, this.#runtime.tensor(slots, [count, rows, cols])];
     });
   }
+}
+
+function halfStorage(runtime: Runtime): BankStorage {
+  return {
+    allocate: (length) => new Uint16Array(length),
+    write: (values, place) => runtime.toHalf(values, place as Uint16Array),
+  };
 }
 
 /** Rows by group; those without one take the emptiest places (their mask is 0). `depth` is the fullest group's size. */

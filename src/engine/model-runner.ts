@@ -31,6 +31,8 @@ export interface RunnerOptions {
   readonly rope: { readonly cos: Float32Array; readonly sin: Float32Array };
   /** Forces the plain form of the adapters' computation. */
   readonly plainLora: boolean;
+  /** Keeps LoRA matrices as f16 where the native kernels read them: half of what a step of many adapters reads. */
+  readonly halfLora: boolean;
 }
 
 export interface DecodeRow {
@@ -65,10 +67,10 @@ export class ModelRunner {
   #lastMerged: MergedWeights | null = null;
 
   private constructor(options: RunnerOptions) {
-    const { runtime, arch, kv, rope, plainLora: plain } = options;
+    const { runtime, arch, kv, rope, plainLora: plain, halfLora } = options;
     this.#options = options;
     const path = plain ? 'plain' : 'grouped';
-    const loraPath = runtime.hasNativeKernels && !plain ? 'rows' : path;
+    const loraPath = runtime.hasNativeKernels && !plain ? (halfLora ? 'rows16' : 'rows') : path;
     this.#lora = new BankFeeds(runtime, 'lora', loraLayout(arch), kv.numRows, loraPath);
     this.#bottleneck = new BankFeeds(runtime, 'bottleneck', bottleneckLayout(arch), kv.numRows, path);
     this.#affine = new AffineFeeds(runtime, arch);

@@ -65,6 +65,8 @@ export async function openEngine(options: OpenEngineOptions): Promise<OpenEngine
     kv,
     rope,
     plainLora,
+    // Beside weights and inputs that are rounded to 4 and 8 bits, f16 makes no difference.
+    halfLora: manifest.weights !== 'f32',
   });
   const promptLookup = options.promptLookup && (await tokensRunTogetherExactly(runner));
   const engine = new ServingEngine({

@@ -3,7 +3,7 @@
 import { dropFields, visitFields } from './protobuf-reader.js';
 import { MessageWriter } from './protobuf.js';
 
-export const DATA_TYPE = { f32: 1, u8: 2, i32: 6, i64: 7 } as const;
+export const DATA_TYPE = { f32: 1, u8: 2, i32: 6, i64: 7, f16: 10 } as const;
 export type DataType = keyof typeof DATA_TYPE;
 
 export type Attribute =

@@ -22,10 +22,12 @@ export function addLora(
 ): string {
   if (form === 'none') return y;
   const name = `lora.${group.name}`;
-  if (form === 'rows') {
-    const a = graph.input(`${name}.a`, 'f32', ['lora.G', group.inputSize, `R${group.outputSizes.length}`]);
-    const b = group.outputSizes.map((size, i) => graph.input(`${name}.b${i}`, 'f32', ['lora.G', 'R', size]));
-    return graph.node('LowRankUpdate', `${name}.sum`, [y, x, 'lora.adapters', a, ...b], {}, NATIVE);
+  if (form === 'rows' || form === 'rows16') {
+    const [type, op] =
+      form === 'rows' ? (['f32', 'LowRankUpdate'] as const) : (['f16', 'LowRankUpdateHalf'] as const);
+    const a = graph.input(`${name}.a`, type, ['lora.G', group.inputSize, `R${group.outputSizes.length}`]);
+    const b = group.outputSizes.map((size, i) => graph.input(`${name}.b${i}`, type, ['lora.G', 'R', size]));
+    return graph.node(op, `${name}.sum`, [y, x, 'lora.adapters', a, ...b], {}, NATIVE);
   }
   const delta = lowRank(graph, toAdapters(graph, 'lora', form, x, name), group, name);
   return graph.node('Add', `${name}.sum`, [y, toRows(graph, 'lora', form, delta, name)]);

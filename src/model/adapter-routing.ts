@@ -5,18 +5,19 @@
 //  grouped  rows are gathered by adapter into [G, M*S, K] (M = rows of the adapter that has most, the others padded), multiplied
 //           batch-wise, and gathered back: each adapter's matrices are read once, and no row meets another's.
 //  rows     each row names its adapter, and one native operator takes it from there (native/low-rank.c). LoRA only.
+//  rows16   the same over a bank of f16.
 //  plain    every row times every adapter, masked, summed: the reference that the others are tested against.
 
 import { int, type GraphBuilder } from '../graph/builder.js';
 
-export type BankForm = 'none' | 'single' | 'grouped' | 'rows' | 'plain';
+export type BankForm = 'none' | 'single' | 'grouped' | 'rows' | 'rows16' | 'plain';
 /** The kinds that have a bank; a kind's inputs begin with its name. */
 export type BankKind = 'lora' | 'bottleneck';
 
 /** Declares the inputs that all places of a kind share. */
 export function declareRouting(graph: GraphBuilder, kind: BankKind, form: BankForm): void {
   if (form === 'none') return;
-  if (form === 'rows') {
+  if (form === 'rows' || form === 'rows16') {
     graph.input(`${kind}.adapters`, 'i32', ['B']);
     return;
   }

@@ -80,16 +80,24 @@ export function openLibrary(): OrtApi {
   ) as OrtApi;
 }
 
-/**
- * Adds the operators of a library (native/operators.c) to session options; returns a status. The library stays loaded for the life of
- * the process.
- */
-export function operatorRegistration(path: string): (options: Address) => unknown {
+export interface OperatorLibrary {
+  /** Adds its operators to session options; returns a status. */
+  register(options: Address): unknown;
+  /** f32 to f16, rounded to nearest. */
+  toHalf(values: Float32Array, out: Uint16Array): void;
+}
+
+/** A library of operators (native/operators.c). It stays loaded for the life of the process. */
+export function openOperators(path: string): OperatorLibrary {
   let library = OPERATOR_LIBRARIES.get(path);
   if (library === undefined) OPERATOR_LIBRARIES.set(path, (library = koffi.load(path)));
   const register = library.func('void *RegisterCustomOps(void *options, void *apiBase)');
   const apiBase = LIBRARY.func('void *OrtGetApiBase()')();
-  return (options) => register(options, apiBase);
+  const toHalf = library.func('void float_to_half(void *values, void *out, size_t count)');
+  return {
+    register: (options) => register(options, apiBase),
+    toHalf: (values, out) => toHalf(values, out, values.length),
+  };
 }
 
 /** Calls an entry point on a thread of its own; what the arguments point to must stay as it is until the promise settles. */

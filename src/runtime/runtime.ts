@@ -7,8 +7,9 @@ import {
   addressOf,
   callAsync,
   openLibrary,
-  operatorRegistration,
+  openOperators,
   type Address,
+  type OperatorLibrary,
   type OrtApi,
 } from './library.js';
 import { Session, type SessionOptions } from './session.js';
@@ -25,21 +26,30 @@ export class Runtime {
   readonly api: OrtApi;
   readonly #env: Address;
   readonly #memoryInfo: Address;
-  readonly #registerOperators: ((options: Address) => unknown) | null;
+  readonly #operators: OperatorLibrary | null;
   #liveHandles = 0;
   #hasSharedArena = false;
 
   /** `kernels` is a library of operators for its sessions (native-kernels.ts), or null. */
   constructor(kernels: string | null = null) {
     this.api = openLibrary();
-    this.#registerOperators = kernels === null ? null : operatorRegistration(kernels);
+    this.#operators = kernels === null ? null : openOperators(kernels);
     this.#env = this.create((out) => this.api.createEnv(LOG_SEVERITY, 'serving', out));
     this.#memoryInfo = this.create((out) => this.api.createCpuMemoryInfo(DEVICE_ALLOCATOR, CPU_MEMORY, out));
   }
 
   /** Whether its sessions know the operators of the domain `native`. */
   get hasNativeKernels(): boolean {
-    return this.#registerOperators !== null;
+    return this.#operators !== null;
+  }
+
+  /** f32 to f16 into `out`, which is as long. Only with native kernels. */
+  toHalf(values: Float32Array, out: Uint16Array): void {
+    assert(
+      this.#operators !== null && values.length === out.length,
+      'toHalf without kernels, or of two lengths',
+    );
+    this.#operators.toHalf(values, out);
   }
 
   /** Tensors and sessions that were made and not disposed. */
@@ -108,7 +118,7 @@ export class Runtime {
   #sessionOptions(options: SessionOptions): Address {
     const native = this.create((out) => this.api.createSessionOptions(out));
     this.check(this.api.setIntraOpNumThreads(native, options.threads));
-    if (this.#registerOperators !== null) this.check(this.#registerOperators(native));
+    if (this.#operators !== null) this.check(this.#operators.register(native));
     if (options.saveOptimizedTo !== undefined)
       this.check(this.api.setOptimizedModelPath(native, options.saveOptimizedTo));
     if (options.sharedArena === true) {

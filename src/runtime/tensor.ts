@@ -2,7 +2,7 @@
 
 import type { Address } from './library.js';
 
-export type TensorData = Float32Array | Int32Array | BigInt64Array | Uint8Array;
+export type TensorData = Float32Array | Uint16Array | Int32Array | BigInt64Array | Uint8Array;
 
 /** ONNXTensorElementDataType by typed array. */
 export const ELEMENT_TYPES: Readonly<Record<TensorData[typeof Symbol.toStringTag], number>> = {
@@ -10,6 +10,8 @@ export const ELEMENT_TYPES: Readonly<Record<TensorData[typeof Symbol.toStringTag
   Uint8Array: 2,
   Int32Array: 6,
   BigInt64Array: 7,
+  // f16
+  Uint16Array: 10,
 };
 
 export class Tensor {

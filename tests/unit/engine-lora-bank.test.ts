@@ -1,7 +1,7 @@
 // The bank after any sequence of activations: every active adapter's slot holds exactly its matrices, padded with zeros.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AdapterBank } from '../../src/adapters/bank.js';
+import { AdapterBank, FLOAT_STORAGE } from '../../src/adapters/bank.js';
 import { bottleneckLayout } from '../../src/adapters/bottleneck-layout.js';
 import { loraLayout } from '../../src/adapters/lora-layout.js';
 import type { BottleneckAdapter, LoraAdapter } from '../../src/adapters/types.js';
@@ -35,7 +35,7 @@ function pool(ranks: readonly number[]): LoraAdapter[] {
 }
 
 type LoraBank = AdapterBank<LoraAdapter>;
-const loraBank = (): LoraBank => new AdapterBank(loraLayout(ARCH), MAX_SLOTS);
+const loraBank = (): LoraBank => new AdapterBank(loraLayout(ARCH), MAX_SLOTS, FLOAT_STORAGE);
 
 /** An adapter's matrix [rows, cols] in the bank. */
 function matrixOf<A extends { readonly hash: string }>(bank: AdapterBank<A>, adapter: A, name: string) {
@@ -150,7 +150,7 @@ test('full to the last slot, then wholly exchanged', () => {
 });
 
 test('a bottleneck holds its matrices and biases, padded with zeros, after a wider one', () => {
-  const bank = new AdapterBank<BottleneckAdapter>(bottleneckLayout(ARCH), MAX_SLOTS);
+  const bank = new AdapterBank<BottleneckAdapter>(bottleneckLayout(ARCH), MAX_SLOTS, FLOAT_STORAGE);
   const [wide, narrow] = [randomBottleneck(ARCH, 1, { size: 11 }), randomBottleneck(ARCH, 2, { size: 5 })];
   bank.activate([wide]);
   bank.activate([wide, narrow]);

@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { randomStream } from '../../src/engine/random.js';
+import { float16ToFloat32, float32ToFloat16 } from '../../src/formats/float16.js';
 import { int } from '../../src/graph/builder.js';
 import { fitsNative, nativeHalf, nativeLayout } from '../../src/model/native-layout.js';
 import type { PackedMatrix } from '../../src/model/projection-group.js';
+import { Runtime } from '../../src/runtime/runtime.js';
 import { builtKernels, chooseKernels } from '../../src/runtime/native-kernels.js';
 import { floats, runOperator, type OperatorInput } from '../helpers/operator-run.js';
 
@@ -200,17 +202,28 @@ for (const library of libraries) {
       assert.deepEqual(both.slice(numTokens * outWidth), got);
     });
 
-  for (const rank of [8, 16, 5])
-    test(`${build}: low-rank updates of rank ${rank}, each row with its own adapter or none`, async () => {
+  for (const [rank, half] of [
+    [8, false],
+    [16, false],
+    [5, false],
+    [16, true],
+    [3, true],
+  ] as const)
+    test(`${build}: low-rank updates of rank ${rank}${half ? ' in f16' : ''}, each row with its own adapter or none`, async () => {
       const [K, outputs, adapters, S] = [50, [70, 24, 129], [1, -1, 0, 2, 2], 3];
       const N = outputs.reduce((sum, size) => sum + size);
       const B = adapters.length;
       const [x, y] = [random(1, B * S * K), random(2, B * S * N)];
-      const a = random(3, 3 * K * 3 * rank);
-      const b = outputs.map((size, p) => random(4 + p, 3 * rank * size));
+      // In f16 the same numbers, so that the reference is the same.
+      const weights = (seed: number, size: number): Float32Array =>
+        half ? inHalf(random(seed, size)) : random(seed, size);
+      const a = weights(3, 3 * K * 3 * rank);
+      const b = outputs.map((size, p) => weights(4 + p, 3 * rank * size));
+      const matrix = (name: string, shape: readonly number[], data: Float32Array): OperatorInput =>
+        half ? { name, type: 'f16', shape, data: float32ToFloat16(data) } : floats(name, shape, data);
       const run = (rows: readonly number[]): Promise<Float32Array> =>
         runOperator(library, {
-          op: 'LowRankUpdate',
+          op: half ? 'LowRankUpdateHalf' : 'LowRankUpdate',
           inputs: [
             floats('y', [rows.length, S, N], pickRows(y, rows, S * N)),
             floats('x', [rows.length, S, K], pickRows(x, rows, S * K)),
@@ -220,8 +233,8 @@ for (const library of libraries) {
               shape: [rows.length],
               data: Int32Array.from(rows, (row) => adapters[row]!),
             },
-            floats('a', [3, K, 3 * rank], a),
-            ...outputs.map((size, p) => floats(`b${p}`, [3, rank, size], b[p]!)),
+            matrix('a', [3, K, 3 * rank], a),
+            ...outputs.map((size, p) => matrix(`b${p}`, [3, rank, size], b[p]!)),
           ],
           outputShape: [rows.length, S, N],
         });
@@ -247,6 +260,13 @@ for (const library of libraries) {
         assert.deepEqual(await run([row]), pickRows(got, [row], S * N), `row ${row} alone`);
     });
 
+  test(`${build}: f32 to f16 rounds as the plain conversion does`, () => {
+    const values = Float32Array.of(0, -0, 1, 1 / 3, -65504, 65520, 1e9, 6e-8, 1e-9, 0.1, 2049, 2051, NaN);
+    const out = new Uint16Array(values.length);
+    new Runtime(library).toHalf(values, out);
+    assert.deepEqual(out, float32ToFloat16(values));
+  });
+
   test(`${build}: silu(gate) * up`, async () => {
     const [rows, width] = [5, 43];
     const x = random(1, rows * 2 * width, 30);
@@ -262,6 +282,10 @@ for (const library of libraries) {
     });
     assertNear(y, expected, 1e-3, 'gated');
   });
+}
+
+function inHalf(values: Float32Array): Float32Array {
+  return float16ToFloat32(new Uint8Array(float32ToFloat16(values).buffer));
 }
 
 interface AttentionShape {

@@ -63,6 +63,7 @@ export async function runMerge(
     kv,
     rope: ropeTables(arch, longest),
     plainLora: false,
+    halfLora: base.manifest.weights !== 'f32',
   });
   try {
     for (const form of order.forms) {

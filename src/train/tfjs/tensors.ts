@@ -1,6 +1,7 @@
 // Arrays to tensors. TensorFlow.js has one integer type, int32: u8 is widened, i64 saturates (an end of a slice may be 2^63 - 1).
 
 import type { Tensor } from '@tensorflow/tfjs-core';
+import { float16ToFloat32 } from '../../formats/float16.js';
 import { assert } from '../../errors.js';
 import type { EncodedInitializer, Initializer } from '../../graph/onnx.js';
 import { product } from '../autodiff/shapes.js';
@@ -34,6 +35,8 @@ export function constantData(initializer: Initializer | EncodedInitializer): Inp
       return new Int32Array(bytes.buffer);
     case 'u8':
       return bytes;
+    case 'f16':
+      return float16ToFloat32(bytes);
   }
 }
 
