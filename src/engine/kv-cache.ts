@@ -25,10 +25,7 @@ export class KvCache {
     this.#heads = arch.numKvHeads;
     this.#headDim = arch.headDim;
     const size = numRows * this.#heads * capacity * this.#headDim;
-    this.#buffers = Array.from({ length: 2 * arch.numLayers }, () => {
-      // Shared memory is not counted towards the next garbage collection: as plain buffers, these would bring about several in a row.
-      return new Float32Array(new SharedArrayBuffer(size * Float32Array.BYTES_PER_ELEMENT));
-    });
+    this.#buffers = Array.from({ length: 2 * arch.numLayers }, () => sharedFloats(size));
   }
 
   /** Floats that one token takes over all blocks. */
@@ -68,13 +65,16 @@ export class KvCache {
     this.copyRow(SCRATCH_ROW, b, length);
   }
 
-  /** Tokens [start, end) of a row as one array [blocks, 2, kvHeads, end - start, headDim]. */
-  read(row: number, start: number, end: number): Float32Array {
-    const out = new Float32Array(this.floatsPerToken * (end - start));
+  /** Tokens [start, end) of a row as one array [blocks, 2, kvHeads, end - start, headDim]: `out`, which is as long, or a new one. */
+  read(row: number, start: number, end: number, out = this.#array(end - start)): Float32Array {
     this.#visit(row, start, end, (buffer, at, offset, length) =>
       out.set(buffer.subarray(at, at + length), offset),
     );
     return out;
+  }
+
+  #array(numTokens: number): Float32Array {
+    return sharedFloats(this.floatsPerToken * numTokens);
   }
 
   /** The inverse of read. */
@@ -127,4 +127,9 @@ export class KvCache {
       }
     }
   }
+}
+
+/** Shared memory is not counted towards the next garbage collection: plain buffers of this size would bring about one after the other. */
+function sharedFloats(length: number): Float32Array {
+  return new Float32Array(new SharedArrayBuffer(length * Float32Array.BYTES_PER_ELEMENT));
 }

@@ -19,6 +19,8 @@ export interface PrefixHit {
 export class PrefixCache {
   readonly #maxBytes: number;
   readonly #blocks: LRUCache<string, CachedBlock>;
+  /** Arrays of blocks that were dropped: used anew, as megabytes that come and go with every request would keep the collector busy. */
+  readonly #spare: Float32Array[] = [];
   #nextId = 0;
   #queriedTokens = 0;
   #hitTokens = 0;
@@ -29,6 +31,7 @@ export class PrefixCache {
     this.#blocks = new LRUCache({
       maxSize: Math.max(1, maxBytes),
       sizeCalculation: ({ values }) => values.byteLength,
+      dispose: ({ values }) => this.#spare.push(values),
     });
   }
 
@@ -44,7 +47,7 @@ export class PrefixCache {
     return this.#blocks.calculatedSize;
   }
 
-  /** The longest cached beginning of `tokens` in whole blocks, at most `maxTokens` long. */
+  /** The longest cached beginning of `tokens` in whole blocks, at most `maxTokens` long. Its arrays are valid until the next insert. */
   lookup(root: string, tokens: readonly number[], maxTokens: number): PrefixHit {
     const blocks: Float32Array[] = [];
     const keys: string[] = [];
@@ -64,14 +67,14 @@ export class PrefixCache {
   }
 
   /**
-   * Keeps the whole blocks of tokens [0, numTokens), as many as the cache can hold at once; `read` gives a block's K/V and is called
-   * only for those not yet kept.
+   * Keeps the whole blocks of tokens [0, numTokens), as many as the cache can hold at once; `read` gives a block's K/V, in `spare`
+   * where there is one, and is called only for those not yet kept.
    */
   insert(
     root: string,
     tokens: readonly number[],
     numTokens: number,
-    read: (start: number, end: number) => Float32Array,
+    read: (start: number, end: number, spare: Float32Array | undefined) => Float32Array,
   ): void {
     if (this.#maxBytes === 0) return;
     const keys: string[] = [];
@@ -82,7 +85,7 @@ export class PrefixCache {
       const key = blockKey(parent, tokens, start);
       let block = this.#blocks.get(key);
       if (block === undefined) {
-        block = { id: this.#nextId++, values: read(start, start + BLOCK_TOKENS) };
+        block = { id: this.#nextId++, values: read(start, start + BLOCK_TOKENS, this.#spare.pop()) };
         this.#blocks.set(key, block);
       }
       keys.push(key);

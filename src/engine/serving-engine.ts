@@ -306,8 +306,8 @@ export class ServingEngine implements Engine {
     const { kv, prefixCache } = this.#options;
     const { numVirtual, tokens, numComputed } = sequence;
     const row = this.#slots.slotOf(sequence) + 1;
-    prefixCache.insert(cacheRoot(sequence), tokens, numComputed, (start, end) =>
-      kv.read(row, numVirtual + start, numVirtual + end),
+    prefixCache.insert(cacheRoot(sequence), tokens, numComputed, (start, end, spare) =>
+      kv.read(row, numVirtual + start, numVirtual + end, spare),
     );
   }
 

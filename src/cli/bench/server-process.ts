@@ -29,7 +29,19 @@ export async function startServerProcess(
   const startMs = performance.now();
   const child = spawn(
     process.execPath,
-    [...process.execArgv, entry, 'serve', '--port', '0', '--log-level', 'warn', ...serveFlags(config)],
+    // It would merge while another server is measured.
+    [
+      ...process.execArgv,
+      entry,
+      'serve',
+      '--port',
+      '0',
+      '--log-level',
+      'warn',
+      '--merge',
+      'off',
+      ...serveFlags(config),
+    ],
     {
       stdio: ['ignore', 'pipe', 'inherit'],
       env: withoutOwnOptions(env),
