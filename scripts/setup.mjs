@@ -65,8 +65,10 @@ function requireNode(major, minor) {
 }
 
 /** What the native kernels are compiled for; src/runtime/native-kernels.ts chooses among them. */
+const AVX512VNNI = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'];
 const KERNELS = {
-  avx512vnni: ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'],
+  avx512bf16: [...AVX512VNNI, '-mavx512bf16'],
+  avx512vnni: AVX512VNNI,
   avx2: ['-mavx2', '-mfma', '-mf16c'],
 };
 
@@ -88,6 +90,9 @@ export function buildKernels() {
   const files = sources.filter((name) => name.endsWith('.c')).map((name) => join(folder, name));
   const flags = ['-std=c17', '-O3', '-shared', '-fPIC', '-fvisibility=hidden', '-Wall', '-Wextra'];
   for (const [name, features] of Object.entries(KERNELS)) {
+    // An old compiler may not know the newest instructions.
+    const trial = [...features, '-fsyntax-only', '-x', 'c', '/dev/null'];
+    if (spawnSync(compiler, trial, { stdio: 'ignore' }).status !== 0) continue;
     const library = join(folder, 'build', `kernels-${name}.so`);
     run(compiler, [...flags, ...features, '-o', `${library}.tmp`, ...files, '-lm']);
     renameSync(`${library}.tmp`, library);

@@ -7,9 +7,12 @@ import { GatewayError } from '../errors.js';
 
 const FOLDER = join(import.meta.dirname, '..', '..', 'native', 'build');
 
+const AVX512VNNI = ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx512_vnni'];
+const BFLOAT16_BUILD = 'avx512bf16';
 /** Best first: the library's name, and the processor's features that it needs. */
 const BUILDS = [
-  ['avx512vnni', ['avx512f', 'avx512bw', 'avx512dq', 'avx512vl', 'avx512_vnni']],
+  [BFLOAT16_BUILD, [...AVX512VNNI, 'avx512_bf16']],
+  ['avx512vnni', AVX512VNNI],
   ['avx2', ['avx2', 'fma', 'f16c']],
 ] as const;
 
@@ -35,6 +38,11 @@ export function builtKernels(): readonly string[] {
   return BUILDS.filter(([, needed]) => needed.every((each) => features.has(each)))
     .map(([name]) => pathOf(name))
     .filter((path) => existsSync(path));
+}
+
+/** The library that has products in bfloat16 too, or null where this processor or the set-up has none. */
+export function bfloat16Kernels(): string | null {
+  return builtKernels().find((path) => path === pathOf(BFLOAT16_BUILD)) ?? null;
 }
 
 function pathOf(name: string): string {

@@ -1,20 +1,22 @@
-// The base's weights as the trainer holds them: read from the artifact once, as f32, as the codes that are served, or as NF4. Codes are
+// The base's weights as the trainer holds them: read from the artifact once, as f32 or bfloat16, as the codes that are served, or as NF4. Codes are
 // dequantized inside the graphs, where they are used (graphs/dequantize.ts).
 
 import { join } from 'node:path';
 import { assert } from '../errors.js';
+import { encodeFloats } from '../formats/float-encoding.js';
 import type { Artifact } from '../model/artifact-reader.js';
 import { type MatrixEntry, WEIGHTS_FILE } from '../model/artifact.js';
 import { type Projection, PROJECTIONS, projectionPath } from '../model/architecture.js';
 import { openFileSource } from '../model/file-source.js';
 import { toFloats } from '../model/stored-matrix.js';
 import { expandAbsmax, quantizeNf4 } from './nf4.js';
-import type { FrozenWeights } from './options.js';
+import type { FrozenWeights, Precision } from './options.js';
 import type { InputData } from './types.js';
 
 /** How a matrix [out, in] is held; all that a graph has to know of it. */
 export type MatrixForm =
   | { readonly kind: 'f32' }
+  | { readonly kind: 'bf16' }
   | { readonly kind: 'nf4' }
   | {
       /** W[n,k] = scale[n,b] * (code[n,k] - zero) + minimum[n,m]. */
@@ -43,24 +45,35 @@ export interface FrozenBlocks {
 }
 
 /** All in memory. */
-export function loadFrozenBlocks(artifact: Artifact, weights: FrozenWeights): FrozenBlocks {
+export function loadFrozenBlocks(
+  artifact: Artifact,
+  weights: FrozenWeights,
+  precision: Precision,
+): FrozenBlocks {
   const { numLayers } = artifact.manifest.architecture;
-  const blocks = Array.from({ length: numLayers }, (_, layer) => loadBlock(artifact, layer, weights));
+  const blocks = Array.from({ length: numLayers }, (_, layer) =>
+    loadBlock(artifact, layer, weights, precision),
+  );
   return { at: (layer) => blocks[layer]! };
 }
 
 /** The weights that serve, one block in memory at a time. */
-export function streamServedBlocks(artifact: Artifact): FrozenBlocks {
+export function streamServedBlocks(artifact: Artifact, precision: Precision): FrozenBlocks {
   let held: { readonly layer: number; readonly block: FrozenBlock } | null = null;
   return {
     at(layer) {
-      if (held?.layer !== layer) held = { layer, block: loadBlock(artifact, layer, 'int4') };
+      if (held?.layer !== layer) held = { layer, block: loadBlock(artifact, layer, 'int4', precision) };
       return held.block;
     },
   };
 }
 
-function loadBlock(artifact: Artifact, layer: number, weights: FrozenWeights): FrozenBlock {
+function loadBlock(
+  artifact: Artifact,
+  layer: number,
+  weights: FrozenWeights,
+  precision: Precision,
+): FrozenBlock {
   const path = `layers.${layer}`;
   const vectors = new Map<string, Float32Array>();
   const take = (input: string, name: string): void => {
@@ -71,18 +84,26 @@ function loadBlock(artifact: Artifact, layer: number, weights: FrozenWeights): F
   const matrices = PROJECTIONS.map((projection) => {
     const name = `${path}.${projectionPath(projection)}`;
     take(`base_bias.${projection}`, `${name}.bias`);
-    return [projection, loadFrozenMatrix(artifact, name, weights)] as const;
+    return [projection, loadFrozenMatrix(artifact, name, weights, precision)] as const;
   });
   return { matrices: Object.fromEntries(matrices) as Record<Projection, FrozenMatrix>, vectors };
 }
 
-/** `name` is one of manifest.matrices. A matrix that is not served quantized stays f32 as `int4`. */
-export function loadFrozenMatrix(artifact: Artifact, name: string, weights: FrozenWeights): FrozenMatrix {
+/** `name` is one of manifest.matrices. A matrix that is not served quantized has the precision's own form as `int4`. */
+export function loadFrozenMatrix(
+  artifact: Artifact,
+  name: string,
+  weights: FrozenWeights,
+  precision: Precision,
+): FrozenMatrix {
   const entry = artifact.manifest.matrices[name];
   assert(entry !== undefined, `the artifact has no matrix ${name}`);
   if (weights === 'int4' && entry.kind !== 'f32') return loadCodes(artifact, entry);
   const values = artifact.readMatrixF32(name);
-  if (weights !== 'nf4') return { form: { kind: 'f32' }, parts: new Map([['', values]]) };
+  if (weights !== 'nf4') {
+    const held = precision === 'bf16' ? encodeFloats('BF16', values) : values;
+    return { form: { kind: precision }, parts: new Map([['', held]]) };
+  }
   const matrix = quantizeNf4(values, [entry.rows, entry.cols]);
   const parts = new Map<string, InputData>([
     ['', matrix.codes],

@@ -10,7 +10,7 @@ import { type FrozenBlocks, loadFrozenBlocks, streamServedBlocks } from './froze
 import type { ArrayPool } from './graphs/array-pool.js';
 import { type BlockRunner, createBlockRunner } from './graphs/block-runner.js';
 import { frozenEnds, type ModelEnds, trainedEnds } from './model-ends.js';
-import type { FrozenWeights } from './options.js';
+import type { FrozenWeights, Precision } from './options.js';
 import { createRotations } from './rotations.js';
 import type { Backend, BlockAdditions, MethodInputs } from './types.js';
 
@@ -32,18 +32,18 @@ export interface ModelView {
 /** Of a group, which has at least a row. Larger products gain 3 %, take more memory, and hold up who waits for the processor. */
 export const MAX_GROUP_TOKENS = 256;
 
-export function openFrozenBase(artifact: Artifact, weights: FrozenWeights): FrozenBase {
+export function openFrozenBase(artifact: Artifact, weights: FrozenWeights, precision: Precision): FrozenBase {
   let blocks: FrozenBlocks | null = null;
   let ends: ModelEnds | null = null;
   return {
-    blocks: () => (blocks ??= loadFrozenBlocks(artifact, weights)),
+    blocks: () => (blocks ??= loadFrozenBlocks(artifact, weights, precision)),
     ends: () => (ends ??= frozenEnds(artifact)),
   };
 }
 
 /** The base as it serves, beside one that is held in another form; its blocks are read each time they are used. */
-export function servedBase(artifact: Artifact, base: FrozenBase): FrozenBase {
-  const blocks = streamServedBlocks(artifact);
+export function servedBase(artifact: Artifact, base: FrozenBase, precision: Precision): FrozenBase {
+  const blocks = streamServedBlocks(artifact, precision);
   return { blocks: () => blocks, ends: () => base.ends() };
 }
 
@@ -52,6 +52,7 @@ export function createModelView(options: {
   readonly arch: Architecture;
   readonly additions: BlockAdditions;
   readonly backend: Backend;
+  readonly precision: Precision;
   readonly checkpointing: boolean;
   readonly pool: ArrayPool;
 }): ModelView {

@@ -7,6 +7,7 @@ import { createMethod } from './methods/create-method.js';
 import { checkNf4Kernel } from './nf4-node.js';
 import { createOnnxBackend } from './onnx-backend.js';
 import type { TrainingOptions } from './options.js';
+import { precisionHere, precisionKernels } from './precision.js';
 import { trainingArchitecture } from './training-architecture.js';
 import { createTrainingModel } from './training-model.js';
 import type { Backend, TrainingMethod, TrainingModel, YieldPoint } from './types.js';
@@ -41,6 +42,7 @@ export async function openTrainingModel(wanted: OpenTrainingOptions): Promise<Op
       method,
       backend,
       frozenWeights,
+      precision: precisionHere(options),
       gradientCheckpointing,
       yieldPoint,
     });
@@ -55,8 +57,8 @@ export async function openTrainingModel(wanted: OpenTrainingOptions): Promise<Op
   }
 }
 
-async function openBackend({ backend }: TrainingOptions, threads: number): Promise<Backend> {
-  if (backend === 'onnx') return createOnnxBackend(new Runtime(), threads);
+async function openBackend(options: TrainingOptions, threads: number): Promise<Backend> {
+  if (options.backend === 'onnx') return createOnnxBackend(new Runtime(precisionKernels(options)), threads);
   const { createTfjsBackend } = await import('./tfjs-backend.js');
   return createTfjsBackend();
 }

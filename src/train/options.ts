@@ -7,6 +7,11 @@ export type Schedule = 'cosine' | 'linear' | 'constant';
 export type PreferenceLoss = 'sigmoid' | 'hinge' | 'ipo';
 /** How the frozen base is held: f32, the served 4-bit codes, or NF4 with double quantization (QLoRA); dequantized where it is used. */
 export type FrozenWeights = 'f32' | 'int4' | 'nf4';
+/**
+ * Of the products with frozen matrices, whose results are f32 in any case. `bf16` rounds both factors to bfloat16, where the processor has
+ * products of such (precision.ts); elsewhere it is `f32`.
+ */
+export type Precision = 'f32' | 'bf16';
 
 export type MethodOptions =
   | {
@@ -46,6 +51,7 @@ export interface TrainingOptions {
   readonly stage: Stage;
   readonly method: MethodOptions;
   readonly frozenWeights: FrozenWeights;
+  readonly precision: Precision;
   readonly backend: 'onnx' | 'tfjs';
   /** Longest example, in tokens. */
   readonly cutoffLength: number;
@@ -100,6 +106,7 @@ export const DEFAULT_OPTIONS: TrainingOptions = {
   stage: 'sft',
   method: loraOfRank(16),
   frozenWeights: 'f32',
+  precision: 'f32',
   backend: 'onnx',
   cutoffLength: 1024,
   packing: false,

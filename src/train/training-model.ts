@@ -9,7 +9,7 @@ import { ArrayPool } from './graphs/array-pool.js';
 import { NO_ADDITIONS } from './graphs/block-inputs.js';
 import { createHeadRunner } from './graphs/head-runner.js';
 import { createModelView, type ModelView, openFrozenBase, servedBase } from './model-view.js';
-import type { FrozenWeights } from './options.js';
+import type { FrozenWeights, Precision } from './options.js';
 import type { Backend, MethodInputs, TrainingMethod, TrainingModel, YieldPoint } from './types.js';
 
 export interface TrainingModelOptions {
@@ -19,6 +19,8 @@ export interface TrainingModelOptions {
   readonly method: TrainingMethod;
   readonly backend: Backend;
   readonly frozenWeights: FrozenWeights;
+  /** With `bf16` the backend must know Bfloat16Linear (precision.ts). */
+  readonly precision: Precision;
   /** Off keeps all that the backward pass reads, and computes nothing again: many times the memory, and faster for long rows. */
   readonly gradientCheckpointing: boolean;
   readonly yieldPoint: YieldPoint;
@@ -29,14 +31,14 @@ export interface TrainingModelOptions {
  * caller's. Equal calls give equal values, bit for bit.
  */
 export function createTrainingModel(options: TrainingModelOptions): TrainingModel {
-  const { artifact, arch, method, backend, yieldPoint } = options;
-  const base = openFrozenBase(artifact, options.frozenWeights);
+  const { artifact, arch, method, backend, precision, yieldPoint } = options;
+  const base = openFrozenBase(artifact, options.frozenWeights, precision);
   const pool = new ArrayPool();
-  const shared = { base, arch, backend, pool, checkpointing: options.gradientCheckpointing };
+  const shared = { base, arch, backend, pool, precision, checkpointing: options.gradientCheckpointing };
   const trained = createModelView({ ...shared, additions: method.additions });
   const reference = createModelView({ ...shared, additions: NO_ADDITIONS });
   const served = options.frozenWeights === 'nf4' ? servedViews(shared, artifact, method) : null;
-  const head = createHeadRunner({ backend, arch, yieldPoint, pool });
+  const head = createHeadRunner({ backend, arch, precision, yieldPoint, pool });
   const pass = { view: trained, head, tools: { pool, yieldPoint } };
   return {
     parameters: method.parameters,
@@ -66,7 +68,7 @@ function servedViews(
   artifact: Artifact,
   { additions }: TrainingMethod,
 ): Record<'trained' | 'reference', ModelView> {
-  const own = { ...shared, base: servedBase(artifact, shared.base) };
+  const own = { ...shared, base: servedBase(artifact, shared.base, shared.precision) };
   return {
     trained: createModelView({ ...own, additions }),
     reference: createModelView({ ...own, additions: NO_ADDITIONS }),

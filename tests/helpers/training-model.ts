@@ -2,7 +2,7 @@
 import { Runtime } from '../../src/runtime/runtime.js';
 import type { Architecture } from '../../src/model/architecture.js';
 import { createOnnxBackend } from '../../src/train/onnx-backend.js';
-import { type FrozenWeights, loraOfRank } from '../../src/train/options.js';
+import { type FrozenWeights, loraOfRank, type Precision } from '../../src/train/options.js';
 import { createTrainingModel, type TrainingModelOptions } from '../../src/train/training-model.js';
 import type { Backend, TrainingMethod, TrainingModel } from '../../src/train/types.js';
 import { tinyModel, type TinyModel } from './tiny-model.js';
@@ -30,6 +30,7 @@ export async function trainingBase(
     arch,
     backend,
     frozenWeights: 'f32' as FrozenWeights,
+    precision: 'f32' as Precision,
     gradientCheckpointing: true,
     yieldPoint: () => Promise.resolve(),
   };

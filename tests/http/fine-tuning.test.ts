@@ -86,6 +86,7 @@ test('a job from its creation to its model', async (t) => {
     use_rslora: false,
     loraplus_lr_ratio: 1,
     quantization: 'none',
+    precision: 'f32',
     backend: 'onnx',
     cutoff_len: 1024,
     packing: false,

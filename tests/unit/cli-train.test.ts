@@ -166,12 +166,12 @@ test('a run gets the whole request, and its adapter is printed with how to serve
 });
 
 test('notes, overrides and the options of the command line reach the run', async () => {
-  writeFile('bf16: true\nlora_rank: 4\n');
+  writeFile('fp16: true\nlora_rank: 4\n');
   const { requests, err } = await run(['lora_rank=2', 'stage=sft', 'seed=7']);
   const { method, seed } = requests[0]!.options;
   assert(method.name === 'lora');
   assert.deepEqual([method.rank, method.alpha, seed], [2, 4, 7]);
-  assert.match(err, /^bf16: training computes in 32-bit floats\n/);
+  assert.match(err, /^fp16: sums, results and what is trained are 32-bit floats\n/);
 });
 
 test('a file with problems runs nothing', async () => {

@@ -118,7 +118,8 @@ for (const { op, shapes, draw, low = -1, high = 1, title } of CASES)
 test('every rule of the table has a case', () => {
   assert.deepEqual(
     Object.keys(GRADIENT_RULES).filter((op) => !CASES.some((each) => each.op === op)),
-    [],
+    // What it rounds hides small differences: train-bfloat16.test.ts.
+    ['Bfloat16Linear'],
   );
 });
 

@@ -37,7 +37,7 @@ for (const weights of ['q4', 'q8', 'f32'] as const)
   test(`${weights}: every served matrix is dequantized to the values that are served`, async () => {
     const base = await trainingBase('llama-tied', weights);
     for (const [name, { rows, cols, kind }] of Object.entries(base.artifact.manifest.matrices)) {
-      const matrix = loadFrozenMatrix(base.artifact, name, 'int4');
+      const matrix = loadFrozenMatrix(base.artifact, name, 'int4', 'f32');
       assert.equal(matrix.form.kind, kind === 'f32' ? 'f32' : 'codes');
       const actual = await dequantized(matrix, [rows, cols]);
       const expected = base.artifact.readMatrixF32(name);
@@ -91,7 +91,7 @@ test('NF4 is dequantized to the values of its codes', async () => {
   const base = await trainingBase('llama-tied');
   const name = 'layers.1.mlp.down_proj';
   const { rows, cols } = base.artifact.manifest.matrices[name]!;
-  const actual = await dequantized(loadFrozenMatrix(base.artifact, name, 'nf4'), [rows, cols]);
+  const actual = await dequantized(loadFrozenMatrix(base.artifact, name, 'nf4', 'f32'), [rows, cols]);
   assert.deepEqual(actual, dequantizeNf4(quantizeNf4(base.artifact.readMatrixF32(name), [rows, cols])));
   await base.close();
 });

@@ -62,7 +62,15 @@ for (const [title, part, dropout = false] of CASES)
       const values = new Map<string, InputData>(Object.entries(layout(additions.numPrefixTokens)));
       const numTokens = (values.get('cos')!.length / ARCH.headDim) * 2;
       const forms = additions.full ? null : F32;
-      const spec = { arch: ARCH, additions, forms, numRows: 2, numTokens: numTokens / 2, dropout };
+      const spec = {
+        arch: ARCH,
+        additions,
+        forms,
+        precision: 'f32' as const,
+        numRows: 2,
+        numTokens: numTokens / 2,
+        dropout,
+      };
       const passes = blockPasses(spec, keeping);
       fillInputs(passes, values);
       await compare(passes, values, ['x', ...blockInputs(ARCH, additions).keys()]);

@@ -27,6 +27,7 @@ test('what is kept of a block is as large as the plan says, and saves the projec
     arch: base.arch,
     additions: { ...NO_ADDITIONS, lora },
     forms: F32,
+    precision: 'f32' as const,
     numRows: 2,
     numTokens: 16,
     dropout: false,

@@ -76,7 +76,8 @@ const CASES: readonly Case[] = [
 
 function blockSpec({ arch = ARCH, additions, form = { kind: 'f32' }, dropout = false }: Case): BlockSpec {
   const whole = { ...NO_ADDITIONS, ...additions };
-  return { arch, additions: whole, forms: whole.full ? null : all(form), numRows: 2, numTokens: 4, dropout };
+  const forms = whole.full ? null : all(form);
+  return { arch, additions: whole, forms, precision: 'f32', numRows: 2, numTokens: 4, dropout };
 }
 
 /** Values for every input; the mask is causal, dropout masks are zeros and ones, labels are tokens. */
@@ -153,11 +154,11 @@ for (const each of CASES)
   });
 
 test('all gradients of the head agree', async () => {
-  const { graph, logprobs, gradients } = headGraph(ARCH, 5, 'all');
+  const { graph, logprobs, gradients } = headGraph(ARCH, 5, 'all', 'f32');
   const inputs = drawInputs(graph);
   const ours = await compute(onnx, graph, inputs);
   const ported = await compute(tfjs, graph, inputs);
-  const forward = headGraph(ARCH, 5, 'none');
+  const forward = headGraph(ARCH, 5, 'none', 'f32');
   const weights = new Map([[forward.logprobs, inputs.get('weights')!]]);
   const oracle = await tfjsGradients(tf, forward.graph, weights, ['h', 'norm', 'head'], inputs);
   for (const [input, output] of gradients) {
@@ -168,7 +169,7 @@ test('all gradients of the head agree', async () => {
 });
 
 test('the oracle keeps no tensors', async () => {
-  const { graph, logprobs } = headGraph(ARCH, 2, 'none');
+  const { graph, logprobs } = headGraph(ARCH, 2, 'none', 'f32');
   const inputs = drawInputs(graph);
   const weights = new Map([[logprobs, { data: Float32Array.of(1, 2), shape: [2, 1] }]]);
   const { numTensors } = tf.memory();

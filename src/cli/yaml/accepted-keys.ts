@@ -2,7 +2,7 @@
 // machines or images. The text says what happens instead.
 
 const COMPANION = 'read with the key that it belongs to, which is not supported';
-const FLOATS = 'training computes in 32-bit floats';
+const FLOATS = 'sums, results and what is trained are 32-bit floats';
 const ONE_PROCESS = 'a run is one process on one machine';
 const DATA = 'the data are read and tokenized once, in the run itself';
 const KERNELS = 'there is one implementation of attention and of the layers';
@@ -25,7 +25,7 @@ export const ACCEPTED_KEYS: ReadonlyMap<string, string> = new Map([
   ...because('no code of a model or dataset is ever run', 'trust_remote_code'),
   ...because(
     FLOATS,
-    'bf16 fp16 pure_bf16 tf32 fp8 fp8_backend fp8_enable_fsdp_float8_all_gather upcast_layernorm upcast_lmhead_output bf16_full_eval fp16_full_eval',
+    'fp16 pure_bf16 tf32 fp8 fp8_backend fp8_enable_fsdp_float8_all_gather upcast_layernorm upcast_lmhead_output bf16_full_eval fp16_full_eval',
   ),
   ...because(
     ONE_PROCESS,

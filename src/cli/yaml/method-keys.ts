@@ -136,6 +136,11 @@ export const METHOD_KEYS = {
     methods: ['bottleneck'],
     help: "units of each block's two bottlenecks",
   },
+  bf16: {
+    kind: 'switch',
+    fallback: false,
+    help: 'products with the frozen base in bfloat16 where the processor has them (AVX512-BF16): faster, less memory',
+  },
   backend: {
     kind: 'choice',
     choices: ['onnx', 'tfjs'],

@@ -102,6 +102,7 @@ function optionsOf(
     stage: values.stage,
     method,
     frozenWeights: frozenWeightsOf(values),
+    precision: values.bf16 ? 'bf16' : 'f32',
     backend: values.backend,
     cutoffLength: values.cutoff_len,
     packing: values.neat_packing || (values.packing ?? values.stage === 'pt'),

@@ -29,6 +29,7 @@ function oneOf<const T extends readonly string[]>(values: T) {
 const runFields = {
   stage: oneOf(['sft', 'pt', 'dpo']),
   quantization: oneOf(['none', 'int4', 'nf4']),
+  precision: oneOf(['f32', 'bf16']),
   backend: oneOf(['onnx', 'tfjs']),
   cutoff_len: integerIn(16, 1_048_576),
   packing: boolean(),
@@ -136,6 +137,7 @@ export function toOptionChoices(
   return {
     method: toMethod(extension),
     frozenWeights: extension.quantization === 'none' ? 'f32' : extension.quantization,
+    precision: extension.precision,
     backend: extension.backend,
     cutoffLength: extension.cutoff_len,
     packing: extension.packing,

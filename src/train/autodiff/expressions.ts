@@ -2,9 +2,21 @@
 // and every value's shape is known at once. All shapes are fixed numbers.
 
 import { assert } from '../../errors.js';
-import { float, int, ints, MICROSOFT, type Attributes, type GraphBuilder } from '../../graph/builder.js';
+import {
+  float,
+  int,
+  ints,
+  MICROSOFT,
+  NATIVE,
+  type Attributes,
+  type GraphBuilder,
+} from '../../graph/builder.js';
 import type { Node } from '../../graph/onnx.js';
 import { constantInts, ShapeTable, type Shape } from './shapes.js';
+
+/** ONNX's TensorProto.DataType. */
+const FLOAT = 1;
+const BFLOAT16 = 16;
 
 export class Expressions {
   readonly graph: GraphBuilder;
@@ -93,6 +105,16 @@ export class Expressions {
   ): string {
     const attributes = { transA: int(+transA), transB: int(+transB), alpha: float(alpha) };
     return this.op('FusedMatMul', [a, b], attributes, MICROSOFT);
+  }
+
+  /** x · Wᵀ, or `transposed` x · W, both rounded to bfloat16, of a constant W [N, K]: f32, or bytes [N, K, 2] of bfloat16. */
+  bfloat16Product(x: string, w: string, transposed = false): string {
+    return this.op('Bfloat16Linear', [x, w], { transposed: int(+transposed) }, NATIVE);
+  }
+
+  /** The nearest bfloat16, as f32. Its gradient is taken to be 1. */
+  bfloat16(a: string): string {
+    return this.op('Cast', [this.op('Cast', [a], { to: int(BFLOAT16) })], { to: int(FLOAT) });
   }
 
   reshape(a: string, shape: Shape): string {

@@ -78,6 +78,11 @@ export const GRADIENT_RULES: Readonly<Record<string, Rule>> = {
           : e.matmul(a!, dy, { transA: !transA, alpha }),
     ];
   },
+  // As if it did not round; the gradient's own product rounds too. W is frozen.
+  Bfloat16Linear: (e, { node, x: [, w], dy }) => [
+    () => e.bfloat16Product(dy, w!, intAttribute(node, 'transposed', 0) === 0),
+    null,
+  ],
   SimplifiedLayerNormalization: (e, { node, x: [a, weight], y, dy }) => {
     const inverseRms = node.outputs[1]!;
     return [
@@ -100,7 +105,8 @@ export const GRADIENT_RULES: Readonly<Record<string, Rule>> = {
   Expand: (_, { dy }) => [() => dy, null],
   Identity: (_, { dy }) => [() => dy],
   Cast: (_, { node, dy }) => {
-    assert(intAttribute(node, 'to', FLOAT) === FLOAT, `Cast ${node.name} is not to f32: it has no gradient`);
+    const to = intAttribute(node, 'to', FLOAT);
+    assert(to === FLOAT || to === BFLOAT16, `Cast ${node.name} is to no float: it has no gradient`);
     return [() => dy];
   },
   Transpose: (e, { node, dy }) => [() => e.transpose(dy, inverse(transposition(node, e.shape(dy).length)))],
@@ -136,8 +142,9 @@ export const GRADIENT_RULES: Readonly<Record<string, Rule>> = {
   },
 };
 
-/** ONNX's TensorProto.FLOAT. */
+/** ONNX's TensorProto.DataType. */
 const FLOAT = 1;
+const BFLOAT16 = 16;
 
 /** `value`, a reduction's result or its gradient, with the reduced dimensions as ones. */
 function keepReduced(e: Expressions, node: Node, value: string): string {

@@ -160,6 +160,7 @@ const SHAPE_RULES: Readonly<Record<string, ShapeRule>> = {
     const axis = axisOf(node, x!.length, 0);
     return [[...x!.slice(0, axis), ...indices!, ...x!.slice(axis + 1)]];
   },
+  Bfloat16Linear: ([x, w], { node }) => [replaced(x!, -1, w![intAttribute(node, 'transposed', 0)]!)],
   MatMulBnb4: ([x], { node }) => [[...x!.slice(0, -1), intAttribute(node, 'N', 0)]],
 };
 

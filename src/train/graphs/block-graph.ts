@@ -9,6 +9,7 @@ import type { BottleneckPlace } from '../../model/bottleneck-nodes.js';
 import type { Expressions } from '../autodiff/expressions.js';
 import { int } from '../../graph/builder.js';
 import type { MatrixForm } from '../frozen-weights.js';
+import type { Precision } from '../options.js';
 import type { BlockAdditions } from '../types.js';
 import { blockInputs, blockNorms } from './block-inputs.js';
 import { project } from './projections.js';
@@ -18,6 +19,8 @@ export interface BlockSpec {
   readonly additions: BlockAdditions;
   /** How the frozen matrices are held; null in full fine-tuning, where they are f32 inputs with gradients. */
   readonly forms: Readonly<Record<Projection, MatrixForm>> | null;
+  /** Of the products with them. */
+  readonly precision: Precision;
   readonly numRows: number;
   readonly numTokens: number;
   /** Whether LoRA's dropout masks are inputs. */

@@ -4,6 +4,7 @@
 import { type Architecture, type Projection, PROJECTIONS } from '../../model/architecture.js';
 import type { FrozenBlock, FrozenBlocks, MatrixForm } from '../frozen-weights.js';
 import type { RowGroup } from '../batch-layout.js';
+import type { Precision } from '../options.js';
 import type { Backend, BlockAdditions, BlockInputs, InputData } from '../types.js';
 import type { ArrayPool } from './array-pool.js';
 import type { BlockSpec } from './block-graph.js';
@@ -45,6 +46,8 @@ export interface BlockRunnerOptions {
   readonly additions: BlockAdditions;
   /** Null in full fine-tuning. */
   readonly frozen: FrozenBlocks | null;
+  /** Of the products with frozen matrices. */
+  readonly precision: Precision;
   /** Keeps what fits a small budget, and computes the other blocks again. */
   readonly checkpointing: boolean;
   readonly pool: ArrayPool;
@@ -67,7 +70,7 @@ interface CompiledPasses {
 const CACHE_CAPACITY = 24;
 
 export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
-  const { arch, additions, frozen, checkpointing } = options;
+  const { arch, additions, frozen, precision, checkpointing } = options;
   const inferences = new GraphCache<CompiledForward>(CACHE_CAPACITY);
   const trainings = new GraphCache<CompiledPasses>(CACHE_CAPACITY);
 
@@ -75,6 +78,7 @@ export function createBlockRunner(options: BlockRunnerOptions): BlockRunner {
     arch,
     additions,
     forms: frozen === null ? null : matrixForms(frozen.at(layer)),
+    precision,
     numRows: group.numRows,
     numTokens: group.numTokens,
     dropout: seed !== null && hasDropout(additions),

@@ -1,14 +1,21 @@
-// A frozen matrix as a graph's inputs, and the nodes that make f32 [out, in] of them. Nothing of it is kept between runs.
+// A frozen matrix as a graph's inputs, the nodes that make f32 [out, in] of codes, and the product with it. Nothing of it is kept between
+// runs.
 
 import { int } from '../../graph/builder.js';
 import type { Expressions } from '../autodiff/expressions.js';
 import type { MatrixForm } from '../frozen-weights.js';
 import { dequantizeNf4Node } from '../nf4-node.js';
 import { NF4_BLOCK_SIZE } from '../nf4.js';
+import type { Precision } from '../options.js';
 
 const FLOAT = 1;
 
-/** Declares inputs `name`, `${name}.scales` ... (as FrozenMatrix.parts) and returns the value [out, in]. */
+/** x · Wᵀ of a matrix that has no gradient: f32, or what frozenMatrix() gives. */
+export function frozenProduct(e: Expressions, x: string, matrix: string, precision: Precision): string {
+  return precision === 'bf16' ? e.bfloat16Product(x, matrix) : e.matmul(x, matrix, { transB: true });
+}
+
+/** Declares inputs `name`, `${name}.scales` ... (as FrozenMatrix.parts) and returns the value [out, in]; bytes [out, in, 2] of bfloat16. */
 export function frozenMatrix(
   e: Expressions,
   name: string,
@@ -19,6 +26,8 @@ export function frozenMatrix(
   switch (form.kind) {
     case 'f32':
       return graph.input(name, 'f32', [rows, cols]);
+    case 'bf16':
+      return graph.input(name, 'u8', [rows, cols, 2]);
     case 'nf4': {
       const codes = graph.input(name, 'u8', [Math.ceil((rows * cols) / 2)]);
       const absmax = graph.input(`${name}.absmax`, 'f32', [Math.ceil((rows * cols) / NF4_BLOCK_SIZE)]);

@@ -7,6 +7,8 @@ import type { Architecture } from '../../model/architecture.js';
 import { GraphBuilder } from '../../graph/builder.js';
 import { differentiate } from '../autodiff/differentiate.js';
 import { Expressions } from '../autodiff/expressions.js';
+import type { Precision } from '../options.js';
+import { frozenProduct } from './dequantize.js';
 import { subgraph } from './subgraph.js';
 
 /**
@@ -22,9 +24,15 @@ export interface HeadGraph {
   readonly gradients: ReadonlyMap<string, string>;
 }
 
-export function headGraph(arch: Architecture, numRows: number, wanted: HeadGradients): HeadGraph {
+/** `precision` is that of a frozen head; one that is trained has f32. */
+export function headGraph(
+  arch: Architecture,
+  numRows: number,
+  wanted: HeadGradients,
+  precision: Precision,
+): HeadGraph {
   const e = new Expressions(new GraphBuilder(), 'head');
-  const logprobs = drawHead(e, arch, numRows);
+  const logprobs = drawHead(e, arch, numRows, wanted === 'all' ? 'f32' : precision);
   const inputs = { none: [], rows: ['h'], all: ['h', 'norm', 'head'] }[wanted];
   const weights =
     wanted === 'all'
@@ -39,13 +47,15 @@ export function headGraph(arch: Architecture, numRows: number, wanted: HeadGradi
   };
 }
 
-function drawHead(e: Expressions, arch: Architecture, numRows: number): string {
+function drawHead(e: Expressions, arch: Architecture, numRows: number, precision: Precision): string {
   const h = e.graph.input('h', 'f32', [numRows, arch.hiddenSize]);
   const labels = e.graph.input('labels', 'i64', [numRows]);
   const norm = e.graph.input('norm', 'f32', [arch.hiddenSize]);
   const head = e.graph.input('head', 'f32', [arch.vocabSize, arch.hiddenSize]);
   const normed = e.rmsNorm(h, norm, arch.rmsNormEps);
-  const logits = e.matmul(normed, head, { transB: true });
-  const labelLogits = e.sum(e.mul(normed, e.op('Gather', [head, labels])), [-1]);
+  const logits = frozenProduct(e, normed, head, precision);
+  // The labels' logits once more, from factors rounded as those of the others, or a log-probability might be above 0.
+  const rounded = (value: string): string => (precision === 'bf16' ? e.bfloat16(value) : value);
+  const labelLogits = e.sum(e.mul(rounded(normed), rounded(e.op('Gather', [head, labels]))), [-1]);
   return e.sub(labelLogits, e.logSumExp(logits));
 }

@@ -1,6 +1,7 @@
 // Runs the head over the rows that predict a label, in chunks: log-probabilities and what the backward pass needs of them.
 
 import type { Architecture } from '../../model/architecture.js';
+import type { Precision } from '../options.js';
 import type { Backend, YieldPoint } from '../types.js';
 import { addInto } from '../parameters.js';
 import type { ArrayPool } from './array-pool.js';
@@ -45,6 +46,8 @@ const CACHE_CAPACITY = 16;
 export interface HeadRunnerOptions {
   readonly backend: Backend;
   readonly arch: Architecture;
+  /** Of a frozen head. */
+  readonly precision: Precision;
   readonly yieldPoint: YieldPoint;
   readonly pool: ArrayPool;
 }
@@ -115,11 +118,11 @@ interface Chunk {
 }
 
 async function compileHead(
-  { backend, arch, pool }: HeadRunnerOptions,
+  { backend, arch, precision, pool }: HeadRunnerOptions,
   numRows: number,
   wanted: HeadGradients,
 ): Promise<CompiledHead> {
-  const head = headGraph(arch, numRows, wanted);
+  const head = headGraph(arch, numRows, wanted, precision);
   const graph = await compileGraph(backend, head.graph, pool);
   return { head, graph, dispose: () => graph.dispose() };
 }

@@ -5,7 +5,7 @@ import { type Projection, projectionShape } from '../../model/architecture.js';
 import type { Expressions } from '../autodiff/expressions.js';
 import type { BlockSpec } from './block-graph.js';
 import { hasBias } from './block-inputs.js';
-import { frozenMatrix } from './dequantize.js';
+import { frozenMatrix, frozenProduct } from './dequantize.js';
 
 const FLOAT = 1;
 
@@ -25,7 +25,7 @@ export function project(
 ): Projected {
   const low = lowRank(e, spec, x, projections);
   const outputs = projections.map((projection) => {
-    let y = e.matmul(x, weight(e, spec, projection), { transB: true });
+    let y = ownProduct(e, spec, x, projection);
     if (hasBias(spec.arch, projection)) y = e.add(y, ownBias(e, spec, projection));
     const delta = low.deltas.get(projection);
     if (delta !== undefined) y = e.add(y, delta);
@@ -81,10 +81,16 @@ function dropped(
   return { x: e.mul(x, e.op('Cast', [mask], { to: int(FLOAT) })), gain: 1 / (1 - dropout) };
 }
 
-function weight(e: Expressions, { arch, forms }: BlockSpec, projection: Projection): string {
+function ownProduct(
+  e: Expressions,
+  { arch, forms, precision }: BlockSpec,
+  x: string,
+  projection: Projection,
+): string {
   const name = `weight.${projection}`;
-  if (forms === null) return name;
-  return frozenMatrix(e, name, forms[projection], projectionShape(arch, projection));
+  if (forms === null) return e.matmul(x, name, { transB: true });
+  const matrix = frozenMatrix(e, name, forms[projection], projectionShape(arch, projection));
+  return frozenProduct(e, x, matrix, precision);
 }
 
 function ownBias(e: Expressions, { arch, additions }: BlockSpec, projection: Projection): string {

@@ -7,7 +7,7 @@ import { keptWidth, numKeptBlocks } from '../graphs/kept-values.js';
 import { MAX_GROUP_TOKENS } from '../model-view.js';
 import type { TrainingOptions } from '../options.js';
 import { countBase, countTrained } from './parameter-counts.js';
-import { HELD_BITS } from './stored-bits.js';
+import { heldBits } from './stored-bits.js';
 
 export interface MemoryTerm {
   readonly name: string;
@@ -16,7 +16,7 @@ export interface MemoryTerm {
 
 export type MemoryOptions = Pick<
   TrainingOptions,
-  'stage' | 'method' | 'frozenWeights' | 'batchSize' | 'gradientCheckpointing'
+  'stage' | 'method' | 'frozenWeights' | 'precision' | 'batchSize' | 'gradientCheckpointing'
 >;
 
 /**
@@ -69,12 +69,13 @@ export function planMemory(
   // A full run of DPO has the base beside it, as the reference.
   const isBaseHeld = !isFull || options.stage === 'dpo';
   const isDequantized = isBaseHeld && options.frozenWeights !== 'f32';
+  const bits = heldBits(options.frozenWeights, options.precision);
   const checkpointing = options.gradientCheckpointing;
   return [
     { name: 'process', bytes: costs.processBytes },
     {
       name: 'frozen blocks',
-      bytes: isBaseHeld ? (arch.numLayers * base.blockMatrices * HELD_BITS[options.frozenWeights]) / 8 : 0,
+      bytes: isBaseHeld ? (arch.numLayers * base.blockMatrices * bits) / 8 : 0,
     },
     { name: 'embedding and head', bytes: isBaseHeld ? endBytes(arch) : 0 },
     {

@@ -79,7 +79,14 @@ export function sizeTable(): readonly SizeRow[] {
         neededBytes: totalBytes(
           planMemory(
             arch,
-            { stage: 'sft', method: options, frozenWeights, batchSize: 1, gradientCheckpointing: true },
+            {
+              stage: 'sft',
+              method: options,
+              frozenWeights,
+              precision: 'f32',
+              batchSize: 1,
+              gradientCheckpointing: true,
+            },
             ROW_LENGTH,
           ),
         ),

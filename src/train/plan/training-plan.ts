@@ -1,8 +1,10 @@
-// What a run needs before it starts: memory, steps and tokens, and, where it does not fit, what would. Pure: the machine's memory is given.
+// What a run needs before it starts: memory, steps and tokens, and, where it does not fit, what would. The machine's memory is given; in
+// what precision it computes is asked.
 import { GatewayError } from '../../errors.js';
 import type { TokenizedExample, TokenizedPair } from '../../data/types.js';
 import type { Architecture } from '../../model/architecture.js';
 import type { TrainingOptions } from '../options.js';
+import { precisionHere } from '../precision.js';
 import { planMemory, totalBytes, type MemoryTerm } from './memory.js';
 import { countBase, countTrained } from './parameter-counts.js';
 import { remediesFor, type Remedy } from './remedies.js';
@@ -29,7 +31,8 @@ export interface TrainingPlan {
 }
 
 export function planTraining(request: PlanRequest): TrainingPlan {
-  const { architecture, options, memoryBytes } = request;
+  const { architecture, memoryBytes } = request;
+  const options = { ...request.options, precision: precisionHere(request.options) };
   const size = sizeOfRun(request.parts, options);
   const memory = planMemory(architecture, options, size.longestRow);
   const neededBytes = totalBytes(memory);
