@@ -105,11 +105,13 @@ async function runLoad(
   tenants: readonly Tenant[],
   seconds: number,
 ): Promise<readonly TenantTally[]> {
-  const timeout = AbortSignal.timeout(seconds * 1000);
-  const ended = AbortSignal.any([signal, timeout]);
+  // Not AbortSignal.timeout: joined with others it may be collected before it fires (Node 20), and the load would never end.
+  const over = new AbortController();
+  const timer = setTimeout(() => over.abort(), seconds * 1000);
+  const ended = AbortSignal.any([signal, over.signal]);
   setMaxListeners(0, ended);
   const countFromMs = performance.now() + 1000 * seconds * WARM_UP;
-  return Promise.all(
+  const tallies = Promise.all(
     tenants.map(async (tenant, index) => {
       const client = new LoadClient(url, ended, bearer(tenant.key));
       const random = randomStream(index);
@@ -133,6 +135,7 @@ async function runLoad(
       return { name: tenant.name, numUnderWay: tenant.numUnderWay, answers, errors, numForeign };
     }),
   );
+  return tallies.finally(() => clearTimeout(timer));
 }
 
 function body(model: string, seed: number, index: number): Readonly<Record<string, unknown>> {
