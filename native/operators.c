@@ -7,7 +7,7 @@
 typedef void *const OrtApi;
 typedef void OrtValue, OrtKernelContext, OrtKernelInfo, OrtStatus, OrtSessionOptions, OrtShape, OrtDomain;
 
-enum { API_VERSION = 23, ANY = 0, FLOAT = 1, UINT8 = 2, INT32 = 6, HALF = 10, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
+enum { API_VERSION = 23, ANY = 0, FLOAT = 1, UINT8 = 2, INT32 = 6, REQUIRED = 0, OPTIONAL = 1, MAX_RANK = 8, MAX_BATCHES = 8 };
 enum {
   CREATE_CUSTOM_OP_DOMAIN = 26,
   CUSTOM_OP_DOMAIN_ADD = 27,
@@ -17,7 +17,6 @@ enum {
   GET_DIMENSIONS = 62,
   GET_TENSOR_TYPE_AND_SHAPE = 65,
   KERNEL_INFO_GET_INT64 = 86,
-  KERNEL_CONTEXT_GET_INPUT_COUNT = 88,
   KERNEL_CONTEXT_GET_INPUT = 90,
   KERNEL_CONTEXT_GET_OUTPUT = 91,
   RELEASE_TYPE_AND_SHAPE = 99,
@@ -120,7 +119,7 @@ typedef struct {
 
 typedef struct {
   OrtApi *api;
-  int half;
+  int64_t half;
 } LowRankKernel;
 
 static void *create_linear(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
@@ -203,21 +202,15 @@ static void *create_plain(const CustomOp *op, OrtApi *api, const OrtKernelInfo *
   return kernel;
 }
 
-static void *create_low_rank(OrtApi *api, int half) {
+static void *create_low_rank(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
+  (void)op;
   LowRankKernel *kernel = malloc(sizeof *kernel);
-  *kernel = (LowRankKernel){api, half};
+  *kernel = (LowRankKernel){api, attribute(api, info, "half")};
   return kernel;
 }
 
-static void *create_low_rank_float(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
-  return (void)op, (void)info, create_low_rank(api, 0);
-}
-
-static void *create_low_rank_half(const CustomOp *op, OrtApi *api, const OrtKernelInfo *info) {
-  return (void)op, (void)info, create_low_rank(api, 1);
-}
-
-/** Inputs: y [B, S, N], x [B, S, K], adapters [B], A [G, K, projections * rank], then B [G, rank, outputs] of each projection. */
+/** Inputs: y [B, S, N], x [B, S, K], adapters [B], A [G, K, projections * rank], then B [G, rank, outputs] of each projection; A and B are
+ * f16 where the attribute `half` is 1, else f32. */
 static void compute_low_rank(void *data, OrtKernelContext *context) {
   const LowRankKernel *kernel = data;
   const Call call = {kernel->api, context};
@@ -259,8 +252,7 @@ static int required(const CustomOp *op, size_t i) { return (void)op, (void)i, RE
 
 OPERATOR(linear, "QuantizedLinear", 2, 1, i == 1 ? UINT8 : FLOAT, REQUIRED, create_linear, compute_linear)
 OPERATOR(attention, "CachedAttention", 8, 3, i == 5 ? INT32 : FLOAT, i == 1 || i == 2 ? OPTIONAL : REQUIRED, create_attention, compute_attention)
-OPERATOR(low_rank, "LowRankUpdate", 7, 1, i == 2 ? INT32 : FLOAT, i > 4 ? OPTIONAL : REQUIRED, create_low_rank_float, compute_low_rank)
-OPERATOR(low_rank_half, "LowRankUpdateHalf", 7, 1, i < 2 ? FLOAT : i == 2 ? INT32 : HALF, i > 4 ? OPTIONAL : REQUIRED, create_low_rank_half, compute_low_rank)
+OPERATOR(low_rank, "LowRankUpdate", 7, 1, i < 2 ? FLOAT : i == 2 ? INT32 : ANY, i > 4 ? OPTIONAL : REQUIRED, create_low_rank, compute_low_rank)
 OPERATOR(gated, "SiluGated", 1, 1, FLOAT, REQUIRED, create_plain, compute_gated)
 #ifdef __AVX512BF16__
 OPERATOR(bfloat16, "Bfloat16Linear", 2, 1, i == 1 ? ANY : FLOAT, REQUIRED, create_bfloat16, compute_bfloat16)
@@ -272,7 +264,7 @@ EXPORT OrtStatus *RegisterCustomOps(OrtSessionOptions *options, void *const *api
   if (domain) return ENTRY(ADD_CUSTOM_OP_DOMAIN, OrtSessionOptions *, OrtDomain *)(options, domain);
   OrtStatus *status = ENTRY(CREATE_CUSTOM_OP_DOMAIN, const char *, OrtDomain **)("native", &domain);
   CustomOp *const all[] = {
-      &linear, &attention, &low_rank, &low_rank_half, &gated,
+      &linear, &attention, &low_rank, &gated,
 #ifdef __AVX512BF16__
       &bfloat16,
 #endif

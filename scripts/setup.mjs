@@ -64,8 +64,8 @@ function requireNode(major, minor) {
   process.exit(1);
 }
 
-/** What the native kernels are compiled for; src/runtime/native-kernels.ts chooses among them. */
 const AVX512VNNI = ['-mavx512f', '-mavx512bw', '-mavx512dq', '-mavx512vl', '-mavx512vnni', '-mfma', '-mf16c'];
+/** What the native kernels are compiled for; src/runtime/native-kernels.ts chooses among them. */
 const KERNELS = {
   avx512bf16: [...AVX512VNNI, '-mavx512bf16'],
   avx512vnni: AVX512VNNI,

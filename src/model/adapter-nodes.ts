@@ -23,11 +23,11 @@ export function addLora(
   if (form === 'none') return y;
   const name = `lora.${group.name}`;
   if (form === 'rows' || form === 'rows16') {
-    const [type, op] =
-      form === 'rows' ? (['f32', 'LowRankUpdate'] as const) : (['f16', 'LowRankUpdateHalf'] as const);
+    const type = form === 'rows' ? 'f32' : 'f16';
     const a = graph.input(`${name}.a`, type, ['lora.G', group.inputSize, `R${group.outputSizes.length}`]);
     const b = group.outputSizes.map((size, i) => graph.input(`${name}.b${i}`, type, ['lora.G', 'R', size]));
-    return graph.node(op, `${name}.sum`, [y, x, 'lora.adapters', a, ...b], {}, NATIVE);
+    const attributes = { half: int(form === 'rows' ? 0 : 1) };
+    return graph.node('LowRankUpdate', `${name}.sum`, [y, x, 'lora.adapters', a, ...b], attributes, NATIVE);
   }
   const delta = lowRank(graph, toAdapters(graph, 'lora', form, x, name), group, name);
   return graph.node('Add', `${name}.sum`, [y, toRows(graph, 'lora', form, delta, name)]);

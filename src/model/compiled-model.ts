@@ -60,11 +60,14 @@ export class CompiledModel {
     manifest: Manifest,
     threads: number,
   ): Promise<CompiledModel> {
-    const layout = runtime.hasNativeKernels ? 'native' : processorKey();
-    const folder = join(artifactFolder, `compiled-${COMPILED_VERSION}-${layout}`);
-    const write = runtime.hasNativeKernels ? layOutInto : compileInto;
+    const native = runtime.hasNativeKernels;
+    const folder = join(artifactFolder, `compiled-${COMPILED_VERSION}-${native ? 'native' : processorKey()}`);
     if (!existsSync(folder))
-      await writeWhole(folder, (into) => write(runtime, artifactFolder, manifest, into));
+      await writeWhole(folder, async (into) =>
+        native
+          ? layOutInto(artifactFolder, manifest, into)
+          : compileInto(runtime, artifactFolder, manifest, into),
+      );
     const model = new CompiledModel(runtime, manifest, folder, threads);
     // Loads while the caller prepares the rest.
     void model.session(BASE_VARIANT);
@@ -157,12 +160,7 @@ async function writeWhole(folder: string, write: (folder: string) => Promise<voi
 }
 
 /** For the native kernels: the layout is the project's own, and the same on every processor. */
-async function layOutInto(
-  _runtime: Runtime,
-  artifactFolder: string,
-  manifest: Manifest,
-  folder: string,
-): Promise<void> {
+function layOutInto(artifactFolder: string, manifest: Manifest, folder: string): void {
   const constants = new GraphBuilder();
   packWeights(artifactFolder, manifest, join(folder, DATA_FILE), true).declare(constants);
   writeFileSync(join(folder, PACKED_FILE), constants.encode());

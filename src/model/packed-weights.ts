@@ -11,6 +11,7 @@ import { WEIGHTS_FILE, type Blob, type Manifest, type MatrixEntry } from './arti
 import { GROUP_NAMES, GROUPS, type PackedMatrix } from './projection-group.js';
 import { fitsNative, nativeLayout } from './native-layout.js';
 import type { GraphWeights } from './serving-graph.js';
+import { toFloats } from './stored-matrix.js';
 
 const ALIGNMENT = 64;
 
@@ -160,13 +161,14 @@ class ConstantWriter {
 
   #native({ matrix: packed, entries }: Pack): PackedMatrix {
     const quantized = entries.filter((entry) => entry.kind !== 'f32');
-    const minima = quantized.map((entry) =>
-      entry.minima === null ? new Float32Array(entry.scales.length / 4) : this.#floats(entry.minima.data),
-    );
+    const joined = (bytesOf: (entry: (typeof quantized)[number]) => Uint8Array): Uint8Array =>
+      Buffer.concat(quantized.map(bytesOf));
+    const minimaOf = ({ minima, scales }: (typeof quantized)[number]): Uint8Array =>
+      minima === null ? new Uint8Array(scales.length) : this.#read(minima.data);
     const { packed: bytes, half } = nativeLayout(packed, {
-      codes: concatenate(quantized.map((entry) => this.#read(entry.data))),
-      scales: new Float32Array(concatenate(quantized.map((entry) => this.#read(entry.scales))).buffer),
-      minima: packed.minimaBlockSize === null ? null : concatenateFloats(minima),
+      codes: joined((entry) => this.#read(entry.data)),
+      scales: toFloats(joined((entry) => this.#read(entry.scales))),
+      minima: packed.minimaBlockSize === null ? null : toFloats(joined(minimaOf)),
     });
     this.#add(`${packed.name}.packed`, 'u8', [bytes.length], bytes);
     return { ...packed, native: { half } };
@@ -256,21 +258,6 @@ class ConstantWriter {
   #floats(blob: Blob): Float32Array {
     return new Float32Array(this.#read(blob).buffer);
   }
-}
-
-function concatenate(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    out.set(part, at);
-    at += part.length;
-  }
-  return out;
-}
-
-function concatenateFloats(parts: readonly Float32Array[]): Float32Array {
-  const bytes = parts.map((part) => new Uint8Array(part.buffer, part.byteOffset, part.byteLength));
-  return new Float32Array(concatenate(bytes).buffer);
 }
 
 /** Row blocks [rows, cols] one under the other -> [cols, total rows]. */

@@ -223,7 +223,8 @@ for (const library of libraries) {
         half ? { name, type: 'f16', shape, data: float32ToFloat16(data) } : floats(name, shape, data);
       const run = (rows: readonly number[]): Promise<Float32Array> =>
         runOperator(library, {
-          op: half ? 'LowRankUpdateHalf' : 'LowRankUpdate',
+          op: 'LowRankUpdate',
+          attributes: { half: int(half ? 1 : 0) },
           inputs: [
             floats('y', [rows.length, S, N], pickRows(y, rows, S * N)),
             floats('x', [rows.length, S, K], pickRows(x, rows, S * K)),
